@@ -1,0 +1,24 @@
+"""The protocol every cost backend follows."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import nn
+
+from trigger_prune.cost.report import CostStage, HardwareReport
+from trigger_prune.target import Target
+
+
+class CostModel(Protocol):
+    """Measures or predicts what a quantised network costs on the target."""
+
+    name: str
+    stage: CostStage
+
+    def measure(self, network: nn.Module, target: Target) -> HardwareReport:
+        """Cost of a quantised network (``quantize.convert.quantize_model``'s result).
+
+        Raises CostError, or ToolError when an external tool is missing, fails, or exceeds its limits.
+        """
+        ...

@@ -1,0 +1,38 @@
+"""One measured network on the way to the budget."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from trigger_prune.cost.report import HardwareReport
+
+
+@dataclass(frozen=True)
+class PruneTrial:
+    """A fine-tuned network, its validation figures and its measured cost.
+
+    ``sparsity`` is the fraction of zero weights asked for; ``nonzeros`` counts integer weights that are not zero.
+    ``layer_sparsity`` is the achieved fraction of zero integer weights per layer.
+    """
+
+    round: int
+    phase: Literal["dense", "ramp", "polish"]
+    sparsity: float
+    nonzeros: int
+    layer_sparsity: dict[str, float]
+    validation_loss: float
+    validation_accuracy: float | None
+    cost: HardwareReport
+    meets_budget: bool
+    chosen: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; ``from_dict`` restores an equal trial."""
+        return {**self.__dict__, "cost": json.loads(self.cost.to_json())}
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any]) -> PruneTrial:
+        """Inverse of ``to_dict``."""
+        return cls(**{**raw, "cost": HardwareReport.from_json(json.dumps(raw["cost"]))})

@@ -1,0 +1,117 @@
+"""Layers of the quantised network. Each computes in floating point exactly what the integers compute.
+
+Every weight layer holds a float master weight, a 0/1 ``weight_mask`` buffer and the fixed-point types of its weight
+and bias. The forward pass uses the masked, quantised weight, so training sees what the hardware will hold; the
+gradient passes straight through (FixedPoint.fake_quantize) and reaches kept weights only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trigger_prune.errors import ModelError
+from trigger_prune.fixed_point import FixedPoint
+
+
+class FixedQuantizer(nn.Module):
+    """Converts its input to the fixed-point type ``fixed``; any shape."""
+
+    def __init__(self, fixed: FixedPoint) -> None:
+        super().__init__()
+        self.fixed = fixed
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fixed.fake_quantize(x)
+
+    def extra_repr(self) -> str:
+        return str(self.fixed)
+
+
+class _QuantisedWeights(nn.Module):
+    """Shared by the three weight layers: mask, types, quantised weight and bias."""
+
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+    weight_mask: Tensor
+    weight_type: FixedPoint
+    bias_type: FixedPoint
+
+    def _set_types(self, weight_type: FixedPoint, bias_type: FixedPoint) -> None:
+        self.weight_type = weight_type
+        self.bias_type = bias_type
+        self.register_buffer("weight_mask", torch.ones_like(self.weight))
+
+    def quantized_weight(self) -> Tensor:
+        """Masked weight on its grid, shape of ``weight``."""
+        return self.weight_type.fake_quantize(self.weight * self.weight_mask)
+
+    def quantized_bias(self) -> Tensor | None:
+        """Bias on its grid, or None."""
+        return None if self.bias is None else self.bias_type.fake_quantize(self.bias)
+
+    def extra_repr(self) -> str:
+        return f"weight {tuple(self.weight.shape)} {self.weight_type}, bias {self.bias_type}"
+
+
+class QuantLinear(_QuantisedWeights, nn.Linear):
+    """``nn.Linear`` with quantised, masked weight and quantised bias."""
+
+    def __init__(self, source: nn.Linear, weight_type: FixedPoint, bias_type: FixedPoint) -> None:
+        nn.Linear.__init__(self, source.in_features, source.out_features, bias=source.bias is not None)
+        self.load_state_dict(source.state_dict())
+        self._set_types(weight_type, bias_type)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.linear(x, self.quantized_weight(), self.quantized_bias())
+
+
+def _conv_arguments(source: nn.Conv1d | nn.Conv2d) -> dict[str, Any]:
+    if source.padding_mode != "zeros":
+        raise ModelError(f"convolution with padding_mode {source.padding_mode!r}: only 'zeros' can be deployed")
+    return {
+        "in_channels": source.in_channels,
+        "out_channels": source.out_channels,
+        "kernel_size": source.kernel_size,
+        "stride": source.stride,
+        "padding": source.padding,
+        "dilation": source.dilation,
+        "groups": source.groups,
+        "bias": source.bias is not None,
+    }
+
+
+class QuantConv1d(_QuantisedWeights, nn.Conv1d):
+    """``nn.Conv1d`` with quantised, masked weight and quantised bias."""
+
+    def __init__(self, source: nn.Conv1d, weight_type: FixedPoint, bias_type: FixedPoint) -> None:
+        nn.Conv1d.__init__(self, **_conv_arguments(source))
+        self.load_state_dict(source.state_dict())
+        self._set_types(weight_type, bias_type)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(x, self.quantized_weight(), self.quantized_bias())
+
+
+class QuantConv2d(_QuantisedWeights, nn.Conv2d):
+    """``nn.Conv2d`` with quantised, masked weight and quantised bias."""
+
+    def __init__(self, source: nn.Conv2d, weight_type: FixedPoint, bias_type: FixedPoint) -> None:
+        nn.Conv2d.__init__(self, **_conv_arguments(source))
+        self.load_state_dict(source.state_dict())
+        self._set_types(weight_type, bias_type)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(x, self.quantized_weight(), self.quantized_bias())
+
+
+QuantWeightLayer = QuantLinear | QuantConv1d | QuantConv2d
+WEIGHT_LAYERS = (QuantLinear, QuantConv1d, QuantConv2d)
+
+
+def weight_layers(network: nn.Module) -> dict[str, QuantWeightLayer]:
+    """The quantised weight layers by name, in order of definition."""
+    return {name: module for name, module in network.named_modules() if isinstance(module, WEIGHT_LAYERS)}

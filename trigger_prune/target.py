@@ -1,0 +1,63 @@
+"""What the network must fit into: the FPGA (``Target``) and the limits (``Budget``)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from trigger_prune.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Part:
+    """Resources of one FPGA. BRAM is counted in 18 Kbit units, as HLS reports do."""
+
+    name: str
+    family: str
+    lut: int
+    ff: int
+    dsp: int
+    bram18: int
+
+
+PARTS = MappingProxyType(
+    {
+        "xcvu9p": Part("xcvu9p", "virtexuplus", 1_182_240, 2_364_480, 6_840, 4_320),
+        "xcvu13p": Part("xcvu13p", "virtexuplus", 1_728_000, 3_456_000, 12_288, 5_376),
+    }
+)
+"""Parts catalogue, by the first field of the full part number (``xcvu13p-flga2577-2-e``)."""
+
+
+def find_part(part_number: str) -> Part | None:
+    """The catalogue entry of a full part number, or None when the part is not in the catalogue."""
+    return PARTS.get(part_number.lower().split("-", 1)[0])
+
+
+@dataclass(frozen=True)
+class Target:
+    """The FPGA, its clock and how hls4ml lays the network out on it."""
+
+    part: str = "xcvu13p-flga2577-2-e"
+    clock_period_ns: float = 5.0
+    strategy: str = "Latency"
+    reuse_factor: int = 1
+    io_type: str = "io_parallel"
+
+    def __post_init__(self) -> None:
+        if not self.clock_period_ns > 0:
+            raise ConfigError(f"clock period {self.clock_period_ns} ns is not positive")
+        if self.reuse_factor < 1:
+            raise ConfigError(f"reuse factor {self.reuse_factor} is below 1")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Upper limits; None = no limit. Latency counts clock cycles at the target's clock."""
+
+    lut: int | None = None
+    ff: int | None = None
+    dsp: int | None = None
+    bram18: int | None = None
+    latency_cycles: int | None = None
+    ii: int | None = None
