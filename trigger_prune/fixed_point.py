@@ -12,6 +12,7 @@ tests compare every code of small widths with the C++ headers that hls4ml ships.
 from __future__ import annotations
 
 import math
+import operator
 import re
 from dataclasses import dataclass
 from enum import StrEnum
@@ -50,14 +51,22 @@ class Overflow(StrEnum):
 _MAX_WIDTH = 52
 """Codes are carried in float64, which is exact up to 53 bits."""
 
-_TYPE_TEXT = re.compile(r"^(?:ap_)?(u?)fixed<\s*(-?\d+)\s*,\s*(-?\d+)\s*(?:,\s*(\w+)\s*)?(?:,\s*(\w+)\s*)?>$")
+_HUGE = 2.0**900
+
+_MAX_INTEGER = 64
+"""Keeps every scale factor a normal number, in float32 too."""
+
+_TYPE_TEXT = re.compile(
+    r"^(?:ap_)?(u?)fixed<\s*(-?\d+)\s*,\s*(-?\d+)\s*(?:,\s*(?:AP_)?(\w+)\s*)?(?:,\s*(?:AP_)?(\w+)\s*)?(?:,\s*0\s*)?>$"
+)
 
 
 @dataclass(frozen=True)
 class FixedPoint:
     """The type ``ap_[u]fixed<width, integer, rounding, overflow>``.
 
-    Raises FixedPointError for a width outside 1..52 (codes are computed in float64).
+    Raises FixedPointError for a width outside 1..52 (codes are computed in float64), an integer part outside
+    -64..64 bits, or an unknown mode.
     """
 
     width: int
@@ -67,8 +76,19 @@ class FixedPoint:
     overflow: Overflow = Overflow.AP_WRAP
 
     def __post_init__(self) -> None:
+        try:
+            # numpy integers would overflow in 2**width, and would change the repr that content hashes rest on
+            object.__setattr__(self, "width", operator.index(self.width))
+            object.__setattr__(self, "integer", operator.index(self.integer))
+            object.__setattr__(self, "signed", bool(self.signed))
+        except TypeError as error:
+            raise FixedPointError(
+                f"width {self.width!r}, integer {self.integer!r} of a fixed-point type: {error}"
+            ) from None
         if not 1 <= self.width <= _MAX_WIDTH:
             raise FixedPointError(f"width {self.width} is outside 1..{_MAX_WIDTH} bits")
+        if abs(self.integer) > _MAX_INTEGER:
+            raise FixedPointError(f"{self.integer} integer bits are outside -{_MAX_INTEGER}..{_MAX_INTEGER}")
         try:
             object.__setattr__(self, "rounding", Rounding(self.rounding))
             object.__setattr__(self, "overflow", Overflow(self.overflow))
@@ -93,13 +113,13 @@ class FixedPoint:
         """Smallest code; with AP_SAT_SYM the one code below -max is never produced."""
         if not self.signed:
             return 0
-        lowest = -(2 ** (self.width - 1))
+        lowest = -(1 << (self.width - 1))
         return lowest + 1 if self.overflow is Overflow.AP_SAT_SYM and self.width > 1 else lowest
 
     @property
     def max_code(self) -> int:
         """Largest code."""
-        return 2 ** (self.width - 1) - 1 if self.signed else 2**self.width - 1
+        return (1 << (self.width - self.signed)) - 1
 
     @property
     def min_value(self) -> float:
@@ -117,7 +137,10 @@ class FixedPoint:
         if not np.isfinite(x).all():
             where = np.argwhere(~np.isfinite(x))[0].tolist()
             raise FixedPointError(f"value {x[tuple(where)]} at index {where} has no fixed-point code")
-        codes = _wrap_or_saturate(_round(np.ldexp(x, self.fraction), self.rounding, np), self, np)
+        # Beyond 2**900 a double saturates, or is a multiple of 2**width LSBs, just as 2**900 itself; this keeps the
+        # scaling below from overflowing.
+        scaled = np.ldexp(np.clip(x, -_HUGE, _HUGE), self.fraction)
+        codes: NDArray[np.float64] = _wrap_or_saturate(_round(scaled, self.rounding, np), self, np)
         return codes.astype(np.int64)
 
     def quantize(self, values: ArrayLike) -> NDArray[np.float64]:
@@ -126,8 +149,11 @@ class FixedPoint:
 
     def contains(self, values: ArrayLike) -> NDArray[np.bool_]:
         """True where a value is exactly representable, same shape as ``values``."""
-        scaled = np.ldexp(np.asarray(values, dtype=np.float64), self.fraction)
-        return (scaled == np.floor(scaled)) & (scaled >= self.min_code) & (scaled <= self.max_code)
+        scaled = np.ldexp(np.clip(np.asarray(values, dtype=np.float64), -_HUGE, _HUGE), self.fraction)
+        on_grid: NDArray[np.bool_] = (
+            (scaled == np.floor(scaled)) & (scaled >= self.min_code) & (scaled <= self.max_code)
+        )
+        return on_grid
 
     def fake_quantize(self, x: Tensor) -> Tensor:
         """Values on the grid as a torch tensor of ``x``'s dtype, with a straight-through gradient.
@@ -143,7 +169,10 @@ class FixedPoint:
 
     @classmethod
     def parse(cls, text: str) -> FixedPoint:
-        """Read ``ap_fixed<16,6>``, ``ufixed<8,3,AP_RND,AP_SAT>`` and the like; the inverse of ``str``."""
+        """Read ``ap_fixed<16,6>``, ``ufixed<8,3,AP_RND,AP_SAT>`` or hls4ml's ``fixed<16,6,TRN,WRAP,0>``.
+
+        The inverse of ``str``. Raises FixedPointError on anything else, saturation bits other than 0 included.
+        """
         match = _TYPE_TEXT.match(text.strip())
         if match is None:
             raise FixedPointError(f"{text!r} is not a fixed-point type", hint="write e.g. ap_ufixed<8,3,AP_TRN,AP_SAT>")
@@ -152,22 +181,26 @@ class FixedPoint:
             int(width),
             int(integer),
             not unsigned,
-            rounding or Rounding.AP_TRN,  # type: ignore[arg-type]
-            overflow or Overflow.AP_WRAP,  # type: ignore[arg-type]
+            f"AP_{rounding or 'TRN'}",  # type: ignore[arg-type]
+            f"AP_{overflow or 'WRAP'}",  # type: ignore[arg-type]
         )
 
 
 def bits_for_range(low: float, high: float) -> tuple[int, bool]:
     """Integer bits (sign included) and signedness that hold every grid value in [low, high].
 
-    ``high`` is allowed to equal a power of two minus any grid step; ``2**n`` itself takes n + 1 bits.
+    ``high`` is allowed to equal a power of two minus any grid step; ``2**n`` itself takes n + 1 bits. Never fewer than
+    -64 bits. Raises FixedPointError unless low <= high, both finite.
     """
+    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+        raise FixedPointError(f"no fixed-point type holds the range from {low} to {high}")
     signed = low < 0
-    magnitude_bits = -64
+    magnitude_bits = -_MAX_INTEGER
     if high > 0:
-        magnitude_bits = math.floor(math.log2(high)) + 1
-    if low < 0:
-        magnitude_bits = max(magnitude_bits, math.ceil(math.log2(-low)))
+        magnitude_bits = max(magnitude_bits, math.frexp(high)[1])
+    if signed:
+        mantissa, exponent = math.frexp(-low)
+        magnitude_bits = max(magnitude_bits, exponent - (mantissa == 0.5))
     return magnitude_bits + int(signed), signed
 
 
@@ -179,25 +212,27 @@ def _round(scaled: Any, mode: Rounding, xp: Any) -> Any:
         return xp.trunc(scaled)
     if mode is Rounding.AP_RND_CONV:
         return xp.round(scaled)
-    # floor(x + 1/2) is wrong just below a half in floating point, so the fraction is compared instead.
-    below = xp.floor(scaled)
-    rest = scaled - below
-    if mode is Rounding.AP_RND:
-        up = rest >= 0.5
-    elif mode is Rounding.AP_RND_MIN_INF:
-        up = rest > 0.5
-    elif mode is Rounding.AP_RND_ZERO:
-        up = (rest > 0.5) | ((rest == 0.5) & (scaled < 0))
-    else:
-        up = (rest > 0.5) | ((rest == 0.5) & (scaled > 0))
-    return xp.where(up, below + 1, below)
+    # floor(x + 1/2), and x - floor(x) for a small negative x, are themselves rounded in floating point; the distance
+    # to the truncated value never is.
+    whole = xp.trunc(scaled)
+    rest = scaled - whole
+    tie_up = mode in (Rounding.AP_RND, Rounding.AP_RND_INF)
+    tie_down = mode in (Rounding.AP_RND_MIN_INF, Rounding.AP_RND_INF)
+    up = rest >= 0.5 if tie_up else rest > 0.5
+    down = rest <= -0.5 if tie_down else rest < -0.5
+    return xp.where(up, whole + 1, xp.where(down, whole - 1, whole))
 
 
 def _wrap_or_saturate(code: Any, fixed: FixedPoint, xp: Any) -> Any:
     low, high = fixed.min_code, fixed.max_code
     if fixed.overflow is Overflow.AP_WRAP:
+        # In turns of the circle: a division by a power of two and the distance to the truncated value are exact,
+        # where code - low would be rounded for a code far outside the range.
         span = float(2**fixed.width)
-        return code - xp.floor((code - low) / span) * span
+        turns = code / span
+        rest = turns - xp.trunc(turns)
+        lowest, beyond = low / span, (high + 1) / span
+        return xp.where(rest >= beyond, rest - 1, xp.where(rest < lowest, rest + 1, rest)) * span
     if fixed.overflow is Overflow.AP_SAT_ZERO:
         return xp.where((code < low) | (code > high), xp.zeros_like(code), code)
     return xp.clip(code, low, high)
@@ -214,10 +249,11 @@ def _fake_quantize_class() -> Any:
             code = _round(scaled, fixed.rounding, torch)
             if fixed.overflow is not Overflow.AP_WRAP:
                 ctx.save_for_backward((code >= fixed.min_code) & (code <= fixed.max_code))
-            return _wrap_or_saturate(code, fixed, torch) * fixed.lsb
+            quantized: Tensor = _wrap_or_saturate(code, fixed, torch) * fixed.lsb
+            return quantized
 
         @staticmethod
-        def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
             if not ctx.saved_tensors:
                 return grad, None
             return grad * ctx.saved_tensors[0], None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -45,15 +46,18 @@ class Target:
     io_type: str = "io_parallel"
 
     def __post_init__(self) -> None:
-        if not self.clock_period_ns > 0:
-            raise ConfigError(f"clock period {self.clock_period_ns} ns is not positive")
+        if not 0 < self.clock_period_ns < math.inf:
+            raise ConfigError(f"clock period {self.clock_period_ns} ns is not positive and finite")
         if self.reuse_factor < 1:
             raise ConfigError(f"reuse factor {self.reuse_factor} is below 1")
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Upper limits; None = no limit. Latency counts clock cycles at the target's clock."""
+    """Upper limits; None = no limit. Latency counts clock cycles at the target's clock.
+
+    Raises ConfigError for a negative limit.
+    """
 
     lut: int | None = None
     ff: int | None = None
@@ -61,3 +65,8 @@ class Budget:
     bram18: int | None = None
     latency_cycles: int | None = None
     ii: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, limit in vars(self).items():
+            if limit is not None and not limit >= 0:
+                raise ConfigError(f"the budget's {name} limit {limit} is negative")

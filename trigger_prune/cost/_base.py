@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
-from torch import nn
+from typing import TYPE_CHECKING, Protocol
 
 from trigger_prune.cost.report import CostStage, HardwareReport
 from trigger_prune.target import Target
+
+if TYPE_CHECKING:  # cost/ is plain numpy
+    from torch import nn
 
 
 class CostModel(Protocol):

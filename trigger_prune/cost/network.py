@@ -18,7 +18,7 @@ from trigger_prune.fixed_point import FixedPoint
 LayerKind = Literal["dense", "conv1d", "conv2d"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class WeightLayer:
     """One layer with weights, computed exactly: accumulators are wide enough by construction.
 
@@ -55,20 +55,31 @@ class WeightLayer:
         return int(np.count_nonzero(self.weight))
 
     @property
-    def accumulator_bound(self) -> int:
-        """Largest magnitude the accumulator's code can reach, in units of its own LSB.
+    def accumulator_fraction(self) -> int:
+        """Fraction bits of the accumulator: the finer of (input LSB x weight LSB) and the LSB of a bias, if any."""
+        product = self.input_type.fraction + self.weight_type.fraction
+        return max(product, self.bias_type.fraction) if np.any(self.bias) else product
 
-        The LSB is the finer of (input LSB x weight LSB) and the bias LSB. Below 2**24 every partial sum is exact
-        in float32, in any order of summation; below 2**53 in float64.
+    @property
+    def accumulator_bound(self) -> int:
+        """Largest magnitude that any partial sum of an accumulator can reach, in units of the accumulator's LSB.
+
+        A partial sum may leave out any products and the bias, so it is the same for every order of summation. Below
+        2**24 every one of them is exact in float32; below 2**53 in float64.
         """
-        largest_input = max(abs(self.input_type.min_code), self.input_type.max_code)
-        product_fraction = self.input_type.fraction + self.weight_type.fraction
-        fraction = max(product_fraction, self.bias_type.fraction if np.any(self.bias) else product_fraction)
-        sums = np.abs(self.weight).reshape(len(self.weight), -1).sum(axis=1) * largest_input
-        scaled = [int(s) << (fraction - product_fraction) for s in sums]
-        shift = fraction - self.bias_type.fraction
-        biases = [abs(int(b)) << shift if b else 0 for b in self.bias]
-        return max(s + b for s, b in zip(scaled, biases, strict=True))
+        lowest, highest = min(self.input_type.min_code, 0), max(self.input_type.max_code, 0)
+        shift = self.accumulator_fraction - self.input_type.fraction - self.weight_type.fraction
+        bias_shift = self.accumulator_fraction - self.bias_type.fraction
+        bound = 0
+        for weights, bias in zip(self.weight.reshape(len(self.weight), -1), self.bias.tolist(), strict=True):
+            up, down = int(weights[weights > 0].sum()), -int(weights[weights < 0].sum())
+            offset = bias << bias_shift if bias else 0
+            bound = max(
+                bound,
+                ((up * highest - down * lowest) << shift) + max(offset, 0),
+                ((down * highest - up * lowest) << shift) - min(offset, 0),
+            )
+        return bound
 
 
 @dataclass(frozen=True)
@@ -93,7 +104,7 @@ class NetworkSpec:
     @property
     def accumulator_bound(self) -> int:
         """Largest accumulator bound of any layer; decides between float32 and float64."""
-        return max(layer.accumulator_bound for layer in self.layers)
+        return max((layer.accumulator_bound for layer in self.layers), default=0)
 
     def content_hash(self) -> str:
         """SHA-256 (hex) of everything that reaches the hardware."""
@@ -103,7 +114,9 @@ class NetworkSpec:
             digest.update(
                 repr((layer.name, layer.kind, layer.weight.shape, layer.weight_type, layer.bias_type)).encode()
             )
-            digest.update(repr((layer.input_type, layer.output_type, layer.relu, layer.positions)).encode())
+            digest.update(
+                repr((layer.input_type, layer.output_type, layer.relu, layer.positions, layer.groups)).encode()
+            )
             digest.update(np.ascontiguousarray(layer.weight, dtype="<i8").tobytes())
             digest.update(np.ascontiguousarray(layer.bias, dtype="<i8").tobytes())
         return digest.hexdigest()

@@ -12,6 +12,10 @@ from trigger_prune.target import Budget
 from trigger_prune.units import cycles_to_ns
 
 
+BUDGETED = ("lut", "ff", "dsp", "bram18", "latency_cycles", "ii")
+"""Quantities that both a report and a Budget name."""
+
+
 class CostStage(StrEnum):
     """How the numbers were obtained, from the quickest estimate to the real thing."""
 
@@ -89,19 +93,29 @@ class HardwareReport:
     def excess(self, budget: Budget) -> dict[str, float]:
         """Use divided by limit, for every limit that is set and every quantity that is known."""
         ratios: dict[str, float] = {}
-        for name in ("lut", "ff", "dsp", "bram18", "latency_cycles", "ii"):
+        for name in BUDGETED:
             limit, used = getattr(budget, name), getattr(self, name)
             if limit is not None and used is not None:
                 ratios[name] = used / limit if limit else (float("inf") if used else 0.0)
         return ratios
+
+    def unstated(self, budget: Budget) -> tuple[str, ...]:
+        """Quantities the budget limits but this report does not state; ``meets`` says nothing about them."""
+        return tuple(name for name in BUDGETED if getattr(budget, name) is not None and getattr(self, name) is None)
 
     def meets(self, budget: Budget) -> bool:
         """True when no known quantity exceeds its limit."""
         return all(ratio <= 1.0 for ratio in self.excess(budget).values())
 
     def to_json(self) -> str:
-        """JSON text; ``from_json`` restores an equal report."""
-        return json.dumps(asdict(self), indent=2, sort_keys=True)
+        """JSON text; ``from_json`` restores an equal report.
+
+        Raises ReportFormatError when ``details`` holds what JSON cannot (arrays, NaN).
+        """
+        try:
+            return json.dumps(asdict(self), indent=2, sort_keys=True, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ReportFormatError(f"the hardware report cannot be written as JSON: {error}") from None
 
     @classmethod
     def from_json(cls, text: str) -> HardwareReport:
@@ -110,5 +124,5 @@ class HardwareReport:
             raw = json.loads(text)
             layers = tuple(LayerCost(**layer) for layer in raw.pop("layers"))
             return cls(**{**raw, "stage": CostStage(raw["stage"]), "layers": layers})
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ReportFormatError(f"not a hardware report: {error}") from None

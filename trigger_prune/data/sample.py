@@ -46,7 +46,7 @@ class EventSample:
     @property
     def n_features(self) -> int:
         """Length of axis 1 of ``features``."""
-        return self.features.shape[1]
+        return int(self.features.shape[1])
 
     @property
     def n_classes(self) -> int:
@@ -82,7 +82,9 @@ class EventSample:
                 raise DataError(f"{self.source}: {len(getattr(self, name))} rows of {name}, but {n} labels")
         for name in ("labels", "weights", "groups"):
             if getattr(self, name).ndim != 1:
-                raise DataError(f"{self.source}: {name} have shape {getattr(self, name).shape}, not one value per event")
+                raise DataError(
+                    f"{self.source}: {name} have shape {getattr(self, name).shape}, not one value per event"
+                )
         if len(self.feature_names) != self.features.shape[1]:
             raise DataError(
                 f"{self.source}: {len(self.feature_names)} feature names for {self.features.shape[1]} features"

@@ -1,0 +1,122 @@
+"""``trigger-prune check``: is everything there that a run needs? Nothing is trained, nothing is written."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from trigger_prune.config.draft import Draft, read_draft
+from trigger_prune.config.load import find_project_file
+from trigger_prune.config.project import CostConfig, ProjectConfig
+from trigger_prune.errors import ModelError, TriggerPruneError
+from trigger_prune.target import find_part
+
+if TYPE_CHECKING:
+    from trigger_prune.data.sample import EventSample
+
+R = TypeVar("R")
+_MOST_NAMES = 24
+_HLS_TOOLS = ("vitis-run", "vitis_hls", "vivado_hls")
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """``problems`` stop a run; ``rows`` are (what, value) for the user, as far as they could be found out."""
+
+    file: Path
+    problems: tuple[str, ...]
+    rows: tuple[tuple[str, str], ...]
+
+
+def check_project(path: Path, overrides: Sequence[str] = (), seed: int | None = None) -> CheckReport:
+    """Check keys, events, model and tools of a project; arguments as for ``load_project``.
+
+    What does not depend on a problem is checked all the same. Raises ConfigError only when there is no readable file.
+    """
+    file = find_project_file(path)
+    draft = read_draft(file, overrides, seed)
+    config = draft.validate() or draft.repaired()
+    problems = list(draft.problems)
+    rows = [("project", config.project), ("file", str(file)), ("seed", str(config.seed))]
+    sample = None
+    if "data" not in draft.bad_sections:
+        sample = _attempt(lambda: _load_events(config, file.parent), problems)
+    if sample is not None:
+        rows += _event_rows(sample)
+    if not {"model", "task"} & draft.bad_sections:
+        parameters = _attempt(lambda: _model_parameters(config, sample, file.parent), problems)
+        rows.append(("model", config.model.name + (f", {parameters} parameters" if parameters else "")))
+    if "cost" not in draft.bad_sections:
+        problems += _missing_tools(config.cost)
+    return CheckReport(file, tuple(problems), (*rows, *_target_rows(config, draft)))
+
+
+def _attempt(work: Callable[[], R], problems: list[str]) -> R | None:
+    try:
+        return work()
+    except TriggerPruneError as error:
+        problems.append(str(error))
+        return None
+
+
+def _load_events(config: ProjectConfig, project_dir: Path) -> EventSample:
+    from trigger_prune.data.load import load_sample
+
+    return load_sample(config.data, project_dir)
+
+
+def _model_parameters(config: ProjectConfig, sample: EventSample | None, project_dir: Path) -> int | None:
+    """Number of parameters; None when there are no events to take the input shape from."""
+    from trigger_prune.models.build import REFERENCE_MODELS, build_model
+    from trigger_prune.models.source import model_source_files
+
+    if sample is None:
+        if ":" not in config.model.name and config.model.name not in REFERENCE_MODELS:
+            raise ModelError(f"model.name: there is no reference model {config.model.name}")
+        model_source_files(config.model, project_dir)
+        return None
+
+    n_outputs = math.prod(sample.event_shape) if config.task == "autoencoder" else sample.n_classes
+    network = build_model(config.model, sample.event_shape, n_outputs, project_dir)
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _event_rows(sample: EventSample) -> list[tuple[str, str]]:
+    import numpy as np
+
+    counts = np.bincount(sample.labels, minlength=sample.n_classes)
+    classes = ", ".join(f"{name} {count}" for name, count in zip(sample.class_names, counts.tolist(), strict=True))
+    names = ", ".join(sample.feature_names[:_MOST_NAMES]) + (", ..." if sample.n_features > _MOST_NAMES else "")
+    return [
+        ("events", f"{sample.n_events} from {sample.source}, {len(np.unique(sample.groups))} collisions"),
+        ("features", f"{'x'.join(map(str, sample.event_shape))}: {names}"),
+        ("classes", classes),
+    ]
+
+
+def _target_rows(config: ProjectConfig, draft: Draft) -> list[tuple[str, str]]:
+    rows = []
+    if "budget" not in draft.bad_sections:
+        limits = {name: value for name, value in config.budget.model_dump().items() if value is not None}
+        rows.append(("budget", ", ".join(f"{name} <= {value}" for name, value in limits.items()) or "no limit is set"))
+    if "target" not in draft.bad_sections:
+        known = "" if find_part(config.target.part) else " (not in the catalogue: no share of its resources is given)"
+        rows.append(("target", f"{config.target.part}{known}, clock period {config.target.clock_period_ns} ns"))
+    if "cost" not in draft.bad_sections:
+        rows.append(("cost", config.cost.backend))
+    return rows
+
+
+def _missing_tools(cost: CostConfig) -> list[str]:
+    if cost.backend == "rtl":
+        missing = [name for name in ("alkaid", "pyosys") if find_spec(name) is None]
+        if missing:
+            return [f"cost.backend rtl needs {', '.join(missing)}\n  -> pip install 'trigger_prune[rtl]'"]
+    if cost.backend == "csynth" and not any(shutil.which(tool) for tool in _HLS_TOOLS):
+        return [f"cost.backend csynth needs one of {', '.join(_HLS_TOOLS)} on PATH\n  -> or set cost.backend to rtl"]
+    return []

@@ -1,0 +1,55 @@
+"""One-dimensional convolutional network."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from torch import nn
+
+from trigger_prune.errors import ModelError
+from trigger_prune.models._blocks import Layers, check_positive, check_rank, dense_blocks
+
+
+class Conv1dNet(nn.Sequential):
+    """Blocks ``conv, norm, relu, pool``, then dense blocks; ``(B, F, P)`` to logits ``(B, n_outputs)``.
+
+    F are features (channels), P positions (time samples, strips, ordered particles). Every convolution keeps the
+    length (odd ``kernel``, zero padding), every pooling divides it by ``pool`` and drops what is left over.
+    ``channels`` and ``hidden`` hold the widths of the convolutional and the dense layers.
+    Raises ModelError for events of another rank, an even kernel, or when nothing is left after pooling.
+    """
+
+    def __init__(
+        self,
+        input_shape: Sequence[int],
+        n_outputs: int,
+        channels: Sequence[int] = (16, 16),
+        kernel: int = 3,
+        pool: int = 2,
+        hidden: Sequence[int] = (32,),
+        batch_norm: bool = True,
+    ) -> None:
+        check_rank("conv1d", input_shape, "(F, P)")
+        check_positive("conv1d", n_outputs=n_outputs, channels=channels, kernel=kernel, pool=pool, hidden=hidden)
+        if kernel % 2 == 0:
+            raise ModelError(f"conv1d: kernel is {kernel}", hint="an odd kernel keeps the length")
+        width, length = input_shape
+        layers: Layers = OrderedDict()
+        for number, n_channels in enumerate(channels, start=1):
+            layers[f"conv{number}"] = nn.Conv1d(width, n_channels, kernel, padding=kernel // 2, bias=not batch_norm)
+            if batch_norm:
+                layers[f"conv_norm{number}"] = nn.BatchNorm1d(n_channels)
+            layers[f"conv_relu{number}"] = nn.ReLU()
+            if pool > 1:
+                layers[f"pool{number}"] = nn.MaxPool1d(pool)
+            width, length = n_channels, length // pool
+        if length == 0:
+            raise ModelError(
+                f"conv1d: {input_shape[1]} positions are fewer than {pool} ** {len(channels)} poolings need",
+                hint="use fewer channels entries or pool: 1",
+            )
+        layers["flatten"] = nn.Flatten()
+        layers.update(dense_blocks(width * length, hidden, batch_norm=batch_norm))
+        layers["head"] = nn.Linear(hidden[-1] if hidden else width * length, n_outputs)
+        super().__init__(layers)

@@ -1,0 +1,26 @@
+"""The main job: the stages in order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trigger_prune.pipeline.stage import Stage
+from trigger_prune.pipeline.stages.deployment import COST, EXPORT, VERIFY
+from trigger_prune.pipeline.stages.events import LOAD
+from trigger_prune.pipeline.stages.pruning import PRUNE, SENSITIVITY
+from trigger_prune.pipeline.stages.reporting import REPORT
+from trigger_prune.pipeline.stages.training import BASELINE, QUANTIZE, TRAIN
+
+STAGES: tuple[Stage[Any], ...] = (
+    LOAD,
+    TRAIN,
+    QUANTIZE,
+    BASELINE,
+    SENSITIVITY,
+    PRUNE,
+    EXPORT,
+    VERIFY,
+    COST,
+    REPORT,
+)
+"""Every stage of ``trigger-prune run``, in order."""

@@ -1,0 +1,139 @@
+"""Stage ``load``: events, split and input transform."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from trigger_prune.config.load import LoadedProject
+from trigger_prune.data.load import load_sample, source_files
+from trigger_prune.data.sample import EventSample
+from trigger_prune.data.split import split_sample
+from trigger_prune.data.transform import InputTransform, fit_input_transform
+from trigger_prune.pipeline.stage import Stage, StageContext
+from trigger_prune.train.evaluate import Batches
+from trigger_prune.train.loss import Task
+from trigger_prune.train.weights import class_factors
+
+_PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Events:
+    """The three parts, their features already on the hardware's input grid, and the transform that put them there."""
+
+    train: EventSample
+    validation: EventSample
+    test: EventSample
+    transform: InputTransform
+    saturated_fraction: tuple[float, ...]
+
+    @property
+    def parts(self) -> dict[str, EventSample]:
+        """Parts by name."""
+        return {name: getattr(self, name) for name in _PARTS}
+
+    @property
+    def n_outputs(self) -> int:
+        """Outputs of a classifier for these events."""
+        return self.train.n_classes
+
+
+def output_count(events: Events, task: Task) -> int:
+    """Outputs of the network: classes, or for an autoencoder the values of one event."""
+    return events.train.n_classes if task == "classify" else int(np.prod(events.train.event_shape))
+
+
+def make_batches(
+    events: Events, part: str, task: Task, class_weights: Any, kept: tuple[int, ...] | None = None
+) -> Batches:
+    """Tensors of one part: the features ``kept`` (default all), targets and weights of the loss."""
+    sample: EventSample = getattr(events, part)
+    factors = class_factors(events.train.labels, events.train.weights, events.train.n_classes, class_weights)
+    weights = (sample.weights * factors[sample.labels]).astype(np.float32)
+    features = sample.features if kept is None else sample.features[:, list(kept)]
+    x = torch.from_numpy(np.ascontiguousarray(features))
+    targets = torch.from_numpy(sample.labels) if task == "classify" else torch.from_numpy(sample.features)
+    return Batches(x, targets, torch.from_numpy(weights))
+
+
+def _compute(context: StageContext) -> Events:
+    config = context.config
+    sample = load_sample(config.data, context.project_dir)
+    split = split_sample(sample, config.split)
+    transform = fit_input_transform(split.train, config.input)
+    saturated = transform.saturated_fraction(split.train.features)
+    worst = int(np.argmax(saturated))
+    if saturated[worst] > _MANY_SATURATED:
+        context.progress.warn(
+            f"{saturated[worst]:.1%} of the values of {sample.feature_names[worst]!r} saturate the input type "
+            f"{transform.fixed}; raise input.integer_bits"
+        )
+    parts = {
+        name: replace(getattr(split, name), features=transform.apply(getattr(split, name).features)) for name in _PARTS
+    }
+    context.progress.note(
+        f"{sample.n_events} events, {sample.n_features} features, {sample.n_classes} classes from {sample.source}"
+    )
+    return Events(**parts, transform=transform, saturated_fraction=tuple(float(f) for f in saturated))
+
+
+_MANY_SATURATED = 0.02
+"""Saturated fraction of one feature above which the user is told."""
+
+
+def _save(events: Events, folder: Path) -> None:
+    arrays: dict[str, Any] = {}
+    for name, part in events.parts.items():
+        codes = events.transform.fixed.to_code(part.features)
+        arrays[f"{name}_codes"] = codes.astype(np.int16 if events.transform.fixed.width <= 16 else np.int32)
+        for column in ("labels", "weights", "groups"):
+            arrays[f"{name}_{column}"] = getattr(part, column)
+    np.savez(folder / "events.npz", **arrays)
+    meta = {
+        "transform": events.transform.to_dict(),
+        "saturated_fraction": events.saturated_fraction,
+        "class_names": events.train.class_names,
+        "source": events.train.source,
+    }
+    (folder / "events.json").write_text(json.dumps(meta, indent=2))
+
+
+def _load(folder: Path) -> Events:
+    meta = json.loads((folder / "events.json").read_text())
+    transform = InputTransform.from_dict(meta["transform"])
+    with np.load(folder / "events.npz") as arrays:
+        parts = {
+            name: EventSample(
+                features=(arrays[f"{name}_codes"] * transform.fixed.lsb).astype(np.float32),
+                labels=arrays[f"{name}_labels"],
+                weights=arrays[f"{name}_weights"],
+                groups=arrays[f"{name}_groups"],
+                feature_names=transform.feature_names,
+                class_names=tuple(meta["class_names"]),
+                source=meta["source"],
+            )
+            for name in _PARTS
+        }
+    return Events(**parts, transform=transform, saturated_fraction=tuple(meta["saturated_fraction"]))
+
+
+def _files(project: LoadedProject) -> list[Path]:
+    return source_files(project.config.data, project.project_dir)
+
+
+LOAD: Stage[Events] = Stage(
+    name="load",
+    title="read events, split, put inputs on the hardware grid",
+    config_keys=("data", "split", "input"),
+    compute=_compute,
+    save=_save,
+    load=_load,
+    files=_files,
+    tools=("numpy",),
+)

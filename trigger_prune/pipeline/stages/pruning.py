@@ -1,0 +1,172 @@
+"""Stages ``sensitivity`` and ``prune``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from trigger_prune.config.project import make_budget, make_target
+from trigger_prune.importance import criterion_by_name
+from trigger_prune.pipeline.stage import Stage, StageContext
+from trigger_prune.pipeline.stages.events import make_batches
+from trigger_prune.pipeline.stages.training import (
+    MODEL_KEYS,
+    TRAIN_KEYS,
+    epoch_bar,
+    fit_settings,
+    model_files,
+    trained_float_model,
+)
+from trigger_prune.prune.inputs import DroppedInput, drop_redundant, drop_unused
+from trigger_prune.prune.loop import LoopInputs, describe_cost, prune_to_budget
+from trigger_prune.prune.trial import PruneTrial
+from trigger_prune.quantize.checkpoint import load_network, save_network
+from trigger_prune.sensitivity.findings import SensitivityScan
+from trigger_prune.sensitivity.scan import scan
+from trigger_prune.synthesis.backends import make_cost_model
+from trigger_prune.train.history import FitHistory
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """The deployed network: ``kept_inputs`` index the features of stage ``load``; ``network`` reads it from disk."""
+
+    network: Callable[[nn.Module], fx.GraphModule]
+    kept_inputs: tuple[int, ...]
+    dropped_inputs: tuple[DroppedInput, ...]
+    trials: tuple[PruneTrial, ...]
+    histories: tuple[FitHistory, ...]
+
+
+def _compute_sensitivity(context: StageContext) -> SensitivityScan:
+    config, events = context.config, context.result("load")
+    network = context.result("quantize").network(trained_float_model(context, events))
+    validation = make_batches(events, "validation", config.task, "none")
+    order = torch.randperm(len(validation), generator=torch.Generator().manual_seed(config.seed))
+    subset = validation.take(order[: config.sensitivity.max_events])
+    steps = {"layers": "layers x sparsity", "inputs": "inputs shuffled"}
+    shown = {"layers": 0, "inputs": 0}
+    with context.progress.track(None, "scanning") as tracker:
+
+        def advance(part: str, done: int, total: int) -> None:
+            tracker.advance(done - shown[part], part=f"{steps[part]} {done}/{total}")
+            shown[part] = done
+
+        return scan(
+            network,
+            events.train.features,
+            subset,
+            events.train.feature_names,
+            config.sensitivity.sparsities,
+            criterion_by_name(config.prune.criterion),
+            config.task,
+            seed=config.seed,
+            progress=advance,
+        )
+
+
+def _save_scan(result: SensitivityScan, folder: Path) -> None:
+    (folder / "sensitivity.json").write_text(json.dumps(result.to_dict(), indent=1))
+    _write_csv([asdict(point) for point in result.layers], folder / "layers.csv")
+    _write_csv([asdict(finding) for finding in result.inputs], folder / "inputs.csv")
+
+
+def _write_csv(rows: list[dict[str, Any]], path: Path) -> None:
+    import csv
+
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, fieldnames=list(rows[0]) if rows else [])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _load_scan(folder: Path) -> SensitivityScan:
+    return SensitivityScan.from_dict(json.loads((folder / "sensitivity.json").read_text()))
+
+
+def _compute_prune(context: StageContext) -> Any:
+    config, events = context.config, context.result("load")
+    names = events.train.feature_names
+    network = context.result("quantize").network(trained_float_model(context, events))
+    kept: tuple[int, ...] = tuple(range(len(names)))
+    dropped: tuple[DroppedInput, ...] = ()
+    if config.prune.drop_redundant_inputs:
+        kept, dropped = drop_redundant(network, context.result("sensitivity").inputs, names)
+        for item in dropped:
+            context.progress.note(f"input {item.name} dropped: {item.reason}")
+    target = make_target(config.target)
+    inputs = LoopInputs(
+        train=make_batches(events, "train", config.task, config.train.class_weights, kept),
+        validation=make_batches(events, "validation", config.task, config.train.class_weights, kept),
+        settings=fit_settings(context, "prune", 1, config.prune.learning_rate),
+        config=config.prune,
+        budget=make_budget(config.budget, config.target),
+        target=target,
+        cost_model=make_cost_model(config.cost),
+    )
+
+    def report(trial: PruneTrial) -> None:
+        accuracy = "" if trial.validation_accuracy is None else f", validation accuracy {trial.validation_accuracy:.4f}"
+        context.progress.note(
+            f"round {trial.round} ({trial.phase}): {trial.nonzeros} weights, {describe_cost(trial.cost)}{accuracy}"
+            f"{', within the budget' if trial.meets_budget else ''}"
+        )
+
+    with epoch_bar(context, None, "pruning and fine-tuning") as advance:
+        result = prune_to_budget(network, inputs, scratch=context.scratch, on_epoch=advance, on_trial=report)
+    still, unused = drop_unused(result.network, tuple(names[index] for index in kept))
+    return result, tuple(kept[index] for index in still), (*dropped, *unused)
+
+
+def _save_pruned(result: Any, folder: Path) -> None:
+    pruned, kept, dropped = result
+    save_network(pruned.network, folder / "network.pt")
+    payload = {
+        "kept_inputs": kept,
+        "dropped_inputs": [asdict(item) for item in dropped],
+        "trials": [trial.to_dict() for trial in pruned.trials],
+        "histories": [history.to_dict() for history in pruned.histories],
+    }
+    (folder / "prune.json").write_text(json.dumps(payload, indent=1))
+
+
+def _load_pruned(folder: Path) -> Any:
+    payload = json.loads((folder / "prune.json").read_text())
+    return Pruned(
+        network=lambda model: load_network(folder / "network.pt", model),
+        kept_inputs=tuple(payload["kept_inputs"]),
+        dropped_inputs=tuple(DroppedInput(**item) for item in payload["dropped_inputs"]),
+        trials=tuple(PruneTrial.from_dict(raw) for raw in payload["trials"]),
+        histories=tuple(FitHistory.from_dict(raw) for raw in payload["histories"]),
+    )
+
+
+SENSITIVITY: Stage[SensitivityScan] = Stage(
+    name="sensitivity",
+    title="sensitivity of layers and inputs",
+    inputs=("load", "train", "quantize"),
+    config_keys=(*MODEL_KEYS, "sensitivity", "prune.criterion"),
+    compute=_compute_sensitivity,
+    save=_save_scan,
+    load=_load_scan,
+    files=model_files,
+    tools=("torch",),
+)
+
+PRUNE: Stage[Any] = Stage(
+    name="prune",
+    title="prune until the measured cost meets the budget",
+    inputs=("load", "train", "quantize", "sensitivity"),
+    config_keys=(*MODEL_KEYS, *TRAIN_KEYS, "prune", "budget", "target", "cost"),
+    compute=_compute_prune,
+    save=_save_pruned,
+    load=_load_pruned,
+    files=model_files,
+    tools=("torch", "alkaid", "pyosys"),
+)

@@ -1,0 +1,220 @@
+"""Stages ``train``, ``quantize`` and ``baseline``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from trigger_prune.config.load import LoadedProject
+from trigger_prune.models.build import build_model
+from trigger_prune.models.source import model_source_files
+from trigger_prune.pipeline.stage import Stage, StageContext
+from trigger_prune.pipeline.stages.events import Events, make_batches, output_count
+from trigger_prune.quantize.checkpoint import load_network, save_network
+from trigger_prune.quantize.convert import quantize_model
+from trigger_prune.train.device import resolve_device
+from trigger_prune.train.fit import FitSettings, fit
+from trigger_prune.train.history import EpochRecord, FitHistory
+
+MODEL_KEYS = ("model", "task", "seed")
+TRAIN_KEYS = (
+    "train.batch_size",
+    "train.weight_decay",
+    "train.gradient_clip_norm",
+    "train.class_weights",
+    "train.device",
+)
+"""Keys of ``train`` that fine-tuning shares with training."""
+
+_CALIBRATION_EVENTS = 20_000
+"""Training events that place the binary points; their ranges move by less than one step with more."""
+
+
+@dataclass(frozen=True)
+class TrainedFloat:
+    """Weights of the float network and how they were found."""
+
+    state: dict[str, torch.Tensor]
+    history: FitHistory
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A quantised network on disk and how it was trained. ``network`` reads it."""
+
+    network: Callable[[nn.Module], fx.GraphModule]
+    history: FitHistory
+
+
+def float_model(context: StageContext, events: Events) -> nn.Module:
+    """The project's network with the weights every run starts from (they follow from the seed alone)."""
+    config = context.config
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return build_model(
+            config.model, events.train.event_shape, output_count(events, config.task), context.project_dir
+        )
+
+
+def fit_settings(context: StageContext, phase: str, epochs: int, learning_rate: float, **more: Any) -> FitSettings:
+    """Settings that all fits of a project share."""
+    config = context.config
+    return FitSettings(
+        phase=phase,
+        epochs=epochs,
+        batch_size=config.train.batch_size,
+        learning_rate=learning_rate,
+        seed=config.seed,
+        task=config.task,
+        weight_decay=config.train.weight_decay,
+        gradient_clip_norm=config.train.gradient_clip_norm,
+        device=resolve_device(config.train.device),
+        **more,
+    )
+
+
+@contextmanager
+def epoch_bar(
+    context: StageContext, epochs: int | None, description: str
+) -> Iterator[Callable[[EpochRecord, int], None]]:
+    """A progress callback for ``fit``."""
+    with context.progress.track(epochs, description) as tracker:
+
+        def advance(record: EpochRecord, _epochs: int) -> None:
+            fields: dict[str, float | str] = {"loss": round(record.validation_loss, 4)}
+            if record.validation_accuracy is not None:
+                fields["accuracy"] = round(record.validation_accuracy, 4)
+            if record.sparsity > 0:
+                fields["sparsity"] = round(record.sparsity, 3)
+            tracker.advance(1, **fields)
+
+        yield advance
+
+
+def _compute_train(context: StageContext) -> TrainedFloat:
+    config, events = context.config, context.result("load")
+    model = float_model(context, events)
+    train = make_batches(events, "train", config.task, config.train.class_weights)
+    validation = make_batches(events, "validation", config.task, config.train.class_weights)
+    settings = fit_settings(
+        context, "float", config.train.epochs, config.train.learning_rate, patience_epochs=config.train.patience_epochs
+    )
+    with epoch_bar(context, settings.epochs, "float training") as advance:
+        history = fit(model, train, validation, settings, progress=advance)
+    return TrainedFloat(model.state_dict(), history)
+
+
+def _save_train(result: TrainedFloat, folder: Path) -> None:
+    torch.save(result.state, folder / "float.pt")
+    save_history(result.history, folder)
+
+
+def _load_train(folder: Path) -> TrainedFloat:
+    state = torch.load(folder / "float.pt", map_location="cpu", weights_only=True)
+    return TrainedFloat(state, load_history(folder))
+
+
+def _quantised(context: StageContext, phase: str, bits: Any, epochs: int, learning_rate: float) -> Any:
+    config, events = context.config, context.result("load")
+    model = trained_float_model(context, events)
+    train = make_batches(events, "train", config.task, config.train.class_weights)
+    validation = make_batches(events, "validation", config.task, config.train.class_weights)
+    network = quantize_model(model, train.features[:_CALIBRATION_EVENTS], events.transform.fixed, bits)
+    settings = fit_settings(context, phase, epochs, learning_rate)
+    with epoch_bar(context, epochs, f"quantisation-aware training, {bits.weight_bits} bits") as advance:
+        history = fit(network, train, validation, settings, progress=advance)
+    return network, history
+
+
+def trained_float_model(context: StageContext, events: Events) -> nn.Module:
+    """The project's network with the weights found by stage ``train``."""
+    model = float_model(context, events)
+    model.load_state_dict(context.result("train").state)
+    return model
+
+
+@dataclass(frozen=True)
+class _Bits:
+    weight_bits: int
+    activation_bits: int
+    rounding: str
+
+
+def _compute_quantize(context: StageContext) -> Any:
+    section = context.config.quantize
+    return _quantised(context, "qat", section, section.epochs, section.learning_rate)
+
+
+def _compute_baseline(context: StageContext) -> Any:
+    config = context.config
+    bits = _Bits(config.baseline.bits, config.baseline.bits, config.quantize.rounding)
+    return _quantised(context, "dense", bits, config.baseline.epochs, config.quantize.learning_rate)
+
+
+def _save_network(result: Any, folder: Path) -> None:
+    network, history = result
+    save_network(network, folder / "network.pt")
+    save_history(history, folder)
+
+
+def _load_network(folder: Path) -> Any:
+    return TrainedNetwork(lambda model: load_network(folder / "network.pt", model), load_history(folder))
+
+
+def save_history(history: FitHistory, folder: Path) -> None:
+    """Write ``history.json`` into a stage's folder."""
+    (folder / "history.json").write_text(json.dumps(history.to_dict(), indent=1))
+
+
+def load_history(folder: Path) -> FitHistory:
+    """Inverse of ``save_history``."""
+    return FitHistory.from_dict(json.loads((folder / "history.json").read_text()))
+
+
+def model_files(project: LoadedProject) -> list[Path]:
+    """Source files of the user's own network."""
+    return model_source_files(project.config.model, project.project_dir)
+
+
+TRAIN: Stage[TrainedFloat] = Stage(
+    name="train",
+    title="train in floating point",
+    inputs=("load",),
+    config_keys=(*MODEL_KEYS, "train"),
+    compute=_compute_train,
+    save=_save_train,
+    load=_load_train,
+    files=model_files,
+    tools=("torch",),
+)
+
+QUANTIZE: Stage[Any] = Stage(
+    name="quantize",
+    title="quantisation-aware training",
+    inputs=("load", "train"),
+    config_keys=(*MODEL_KEYS, *TRAIN_KEYS, "quantize"),
+    compute=_compute_quantize,
+    save=_save_network,
+    load=_load_network,
+    files=model_files,
+    tools=("torch",),
+)
+
+BASELINE: Stage[Any] = Stage(
+    name="baseline",
+    title="dense baseline, quantisation-aware training",
+    inputs=("load", "train"),
+    config_keys=(*MODEL_KEYS, *TRAIN_KEYS, "baseline", "quantize.rounding", "quantize.learning_rate"),
+    compute=_compute_baseline,
+    save=_save_network,
+    load=_load_network,
+    files=model_files,
+    tools=("torch",),
+)

@@ -1,0 +1,61 @@
+"""Dropping the inputs that a sensitivity scan found redundant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import fx
+
+from trigger_prune.sensitivity.findings import InputFinding
+from trigger_prune.structure.resize import drop_inputs, fold_constant_input, input_layers, merge_inputs, used_inputs
+
+
+@dataclass(frozen=True)
+class DroppedInput:
+    """An input that the network no longer takes, and why."""
+
+    name: str
+    reason: str
+
+
+def drop_redundant(
+    network: fx.GraphModule, findings: tuple[InputFinding, ...], names: tuple[str, ...]
+) -> tuple[tuple[int, ...], tuple[DroppedInput, ...]]:
+    """Merge duplicate inputs into their twin, fold constant ones into biases, and shrink the network, in place.
+
+    names    of the network's present inputs; returns the indices (into ``names``) that are kept, and what was dropped
+    A network whose inputs cannot be dropped (see structure.resize.input_layers) is left as it is.
+    """
+    if input_layers(network) is None:
+        return tuple(range(len(names))), ()
+    dropped: dict[int, DroppedInput] = {}
+    for finding in findings:
+        if finding.kind == "duplicate" and finding.same_as is not None:
+            merge_inputs(network, finding.index, names.index(finding.same_as))
+            dropped[finding.index] = DroppedInput(finding.name, f"equal to {finding.same_as} on every training event")
+        elif finding.kind == "constant" and finding.constant_value is not None:
+            fold_constant_input(network, finding.index, finding.constant_value)
+            dropped[finding.index] = DroppedInput(finding.name, f"always {finding.constant_value:g}; folded into biases")
+    return _shrink(network, names, dropped)
+
+
+def drop_unused(
+    network: fx.GraphModule, names: tuple[str, ...]
+) -> tuple[tuple[int, ...], tuple[DroppedInput, ...]]:
+    """Shrink the network to the inputs that still have a non-zero integer weight, in place; at least one stays."""
+    if input_layers(network) is None:
+        return tuple(range(len(names))), ()
+    used = set(used_inputs(network)) or {0}
+    dropped = {
+        index: DroppedInput(name, "all its weights were pruned") for index, name in enumerate(names) if index not in used
+    }
+    return _shrink(network, names, dropped)
+
+
+def _shrink(
+    network: fx.GraphModule, names: tuple[str, ...], dropped: dict[int, DroppedInput]
+) -> tuple[tuple[int, ...], tuple[DroppedInput, ...]]:
+    kept = tuple(index for index in range(len(names)) if index not in dropped)
+    if dropped:
+        drop_inputs(network, kept)
+    return kept, tuple(dropped.values())

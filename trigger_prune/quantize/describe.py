@@ -1,0 +1,67 @@
+"""Reads the integers out of a quantised network."""
+
+from __future__ import annotations
+
+import torch
+from torch import fx, nn
+from torch.fx.passes.shape_prop import ShapeProp
+
+from trigger_prune.cost.network import LayerKind, NetworkSpec, WeightLayer
+from trigger_prune.errors import ModelError
+from trigger_prune.quantize.convert import input_shape_of, input_type_of
+from trigger_prune.quantize.graph import module_of
+from trigger_prune.quantize.layers import WEIGHT_LAYERS, FixedQuantizer, QuantConv1d, QuantLinear, QuantWeightLayer
+from trigger_prune.quantize.wires import require_type, wire_types
+
+
+def describe_network(network: nn.Module) -> NetworkSpec:
+    """The network as integers: weight codes, types of all wires, positions. Raises ModelError for other modules."""
+    if not isinstance(network, fx.GraphModule):
+        raise ModelError(f"{type(network).__name__} is not a quantised network", hint="call quantize_model first")
+    shape = input_shape_of(network)
+    types = wire_types(network)
+    device = next(network.parameters()).device
+    dtype = next(network.parameters()).dtype
+    with torch.no_grad():
+        ShapeProp(network).propagate(torch.zeros((1, *shape), device=device, dtype=dtype))
+    layers = []
+    n_outputs = 0
+    for node in network.graph.nodes:
+        module = module_of(network, node)
+        if isinstance(module, WEIGHT_LAYERS):
+            layers.append(_describe_layer(network, node, module, types))
+        if node.op == "output":
+            n_outputs = node.args[0].meta["tensor_meta"].shape.numel()
+    if not layers:
+        raise ModelError("the network has no weight layer")
+    return NetworkSpec(tuple(layers), input_type_of(network), shape, n_outputs)
+
+
+def _describe_layer(network: fx.GraphModule, node: fx.Node, layer: QuantWeightLayer, types: dict) -> WeightLayer:  # type: ignore[type-arg]
+    weight = layer.weight_type.to_code(layer.quantized_weight().detach().double().cpu().numpy())
+    bias = layer.quantized_bias()
+    codes = layer.bias_type.to_code(
+        torch.zeros(len(weight)).numpy() if bias is None else bias.detach().double().cpu().numpy()
+    )
+    users = list(node.users)
+    relu = len(users) == 1 and isinstance(module_of(network, users[0]), nn.ReLU)
+    after = list(users[0].users) if relu else users
+    quantizer = module_of(network, after[0]) if len(after) == 1 else None
+    kind: LayerKind = "dense" if isinstance(layer, QuantLinear) else "conv1d" if isinstance(layer, QuantConv1d) else "conv2d"
+    output_shape = node.meta["tensor_meta"].shape
+    source = node.args[0]
+    if not isinstance(source, fx.Node):
+        raise ModelError(f"layer {node.target!r} has no input wire")
+    return WeightLayer(
+        name=str(node.target),
+        kind=kind,
+        weight=weight,
+        weight_type=layer.weight_type,
+        bias=codes,
+        bias_type=layer.bias_type,
+        input_type=require_type(types, source),
+        output_type=quantizer.fixed if isinstance(quantizer, FixedQuantizer) else None,
+        relu=relu,
+        positions=1 if kind == "dense" else int(output_shape[2:].numel()),
+        groups=1 if isinstance(layer, QuantLinear) else layer.groups,
+    )

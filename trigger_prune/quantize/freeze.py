@@ -1,0 +1,49 @@
+"""The quantised network as plain layers that hold the quantised weights."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import fx, nn
+
+from trigger_prune.quantize.layers import QuantConv1d, QuantLinear, QuantWeightLayer, weight_layers
+
+
+def freeze(network: fx.GraphModule, *, double: bool = False) -> fx.GraphModule:
+    """A copy in eval mode whose weight layers are plain nn.Linear / nn.Conv with the quantised, masked weights.
+
+    Activation quantisers stay. It computes the same numbers as ``network`` and is what code generators trace;
+    ``double`` gives float64 parameters.
+    """
+    frozen = copy.deepcopy(network).eval()
+    for name, layer in weight_layers(frozen).items():
+        frozen.set_submodule(name, _plain(layer))
+    for parameter in frozen.parameters():
+        parameter.requires_grad_(False)
+    return frozen.double() if double else frozen
+
+
+def _plain(layer: QuantWeightLayer) -> nn.Module:
+    has_bias = layer.bias is not None
+    plain: nn.Linear | nn.Conv1d | nn.Conv2d
+    if isinstance(layer, QuantLinear):
+        plain = nn.Linear(layer.in_features, layer.out_features, bias=has_bias)
+    else:
+        kind = nn.Conv1d if isinstance(layer, QuantConv1d) else nn.Conv2d
+        plain = kind(
+            layer.in_channels,
+            layer.out_channels,
+            layer.kernel_size,  # type: ignore[arg-type]
+            stride=layer.stride,  # type: ignore[arg-type]
+            padding=layer.padding,  # type: ignore[arg-type]
+            dilation=layer.dilation,  # type: ignore[arg-type]
+            groups=layer.groups,
+            bias=has_bias,
+        )
+    with torch.no_grad():
+        plain.weight.copy_(layer.quantized_weight())
+        bias = layer.quantized_bias()
+        if bias is not None and plain.bias is not None:
+            plain.bias.copy_(bias)
+    return plain.to(layer.weight.dtype).eval()

@@ -1,0 +1,178 @@
+"""``report.html``: one file that opens from disk and asks for nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from importlib.resources import files
+from types import MappingProxyType
+from typing import Any
+
+import yaml
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+
+from trigger_prune.cost.report import CostStage
+from trigger_prune.report import numbers, plots, series
+from trigger_prune.report.inputs import ReportInputs
+from trigger_prune.target import find_part
+from trigger_prune.units import ns_to_bunch_crossings
+
+FINDINGS_SHOWN = 12
+"""Input findings on the page; the rest is folded."""
+
+QUANTITIES = MappingProxyType(
+    {
+        "lut": "LUT",
+        "ff": "FF",
+        "dsp": "DSP",
+        "bram18": "BRAM (18 Kbit)",
+        "latency_cycles": "latency (cycles)",
+        "ii": "initiation interval (cycles)",
+    }
+)
+"""Cost quantities in the order of the tables, and their names."""
+
+STAGE_REMARK = MappingProxyType(
+    {
+        CostStage.ANALYTIC: "not a synthesis: no tool was run",
+        CostStage.RTL_SYNTH: "not a Vivado synthesis",
+        CostStage.CSYNTH: "an estimate by the HLS compiler, usually above the synthesised design",
+        CostStage.VSYNTH: "before place and route",
+        CostStage.PNR: "the implemented design",
+    }
+)
+"""What a number of each stage must not be taken for."""
+
+_FORMATS: MappingProxyType[str, Callable[[Any], str]] = MappingProxyType(
+    {
+        "count": numbers.count,
+        "ratio": numbers.ratio,
+        "percent": numbers.percent,
+        "auc": lambda value: numbers.decimal(value, 4),
+        "loss": lambda value: numbers.decimal(value, 4),
+        "ns": numbers.time_ns,
+    }
+)
+
+
+def render_report(inputs: ReportInputs, summary: dict[str, Any]) -> str:
+    """The page as HTML text. Every number that ``summary`` (of ``build_summary``) holds is taken from there."""
+    page = _environment().get_template("report.html.j2")
+    return page.render(
+        inputs=inputs,
+        s=summary,
+        style=Markup(_resource("style.css")),
+        figures=_figures(inputs),
+        number=_number_of(summary),
+        estimate=_estimate_of(summary),
+        quantities=QUANTITIES,
+        stage_remark=STAGE_REMARK[inputs.deployed_cost.stage],
+        clock_proven=inputs.deployed_cost.stage is CostStage.PNR,
+        part=find_part(inputs.target.part),
+        bunch_crossings=_bunch_crossings(inputs),
+        findings=series.rank_inputs(inputs.scan) if inputs.scan else (),
+        findings_shown=FINDINGS_SHOWN,
+        importance_scale=_importance_scale(inputs),
+        config_yaml=yaml.safe_dump(summary["config"], sort_keys=False, allow_unicode=True),
+        network_names={"float": "float", "dense": f"dense {inputs.dense_bits} bit", "deployed": "deployed"},
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FunctionLoader(_resource),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        count=numbers.count,
+        ratio=numbers.ratio,
+        percent=numbers.percent,
+        decimal=numbers.decimal,
+        duration=numbers.duration,
+        ns=numbers.time_ns,
+        signed=numbers.signed,
+    )
+    environment.globals["with_error"] = numbers.with_error
+    return environment
+
+
+def _resource(name: str) -> str:
+    return (files("trigger_prune.report") / name).read_text(encoding="utf-8")
+
+
+def _look_up(summary: dict[str, Any], key: str, item: str | None) -> Any:
+    value: Any = summary
+    for part in key.split("."):
+        value = value[part]
+    return value if item is None or value is None else value.get(item)
+
+
+def _tag(text: str, key: str, item: str | None) -> Markup:
+    """The number with the key it comes from, so that page and summary.json can be compared by a program."""
+    extra = Markup(' data-item="{}"').format(item) if item is not None else ""
+    return Markup('<span class="num" data-key="{}"{}>{}</span>').format(key, extra, text)
+
+
+def _number_of(summary: dict[str, Any]) -> Callable[..., Markup]:
+    def number(key: str, kind: str, item: str | None = None) -> Markup:
+        return _tag(_FORMATS[kind](_look_up(summary, key, item)), key, item)
+
+    return number
+
+
+def _estimate_of(summary: dict[str, Any]) -> Callable[..., Markup]:
+    """``estimate("float", "accuracy", 100)``: value, 68 % band, and the 95 % range on a second line."""
+
+    def estimate(network: str, figure: str, scale: float = 1.0, item: str | None = None, wide: bool = True) -> Markup:
+        raw = _look_up(summary["intervals"], f"{network}.{figure}", item) if summary["intervals"][network] else None
+        parts = numbers.estimate_parts(raw, scale)
+        unit = f"{numbers.THIN_SPACE}%" if scale == 100 and raw else ""
+        result = _tag(parts["value"] + unit, f"{network}.{figure}", item)
+        if parts["band68"]:
+            result += Markup(' <span class="band">{}</span>').format(parts["band68"])
+        if wide and parts["range95"]:
+            result += Markup('<br><span class="range">95 %: {}</span>').format(parts["range95"])
+        return result
+
+    return estimate
+
+
+def _figures(inputs: ReportInputs) -> dict[str, Any]:
+    """All plots; a missing one is an empty list or None, and the template says why."""
+    scan, trials = inputs.scan, inputs.trials
+    figures: dict[str, Any] = {
+        "roc": [(name, Markup(svg)) for name, svg in plots.plot_roc(series.roc_series(inputs))],
+        "sensitivity": None,
+        "trials": None,
+        "training": [],
+    }
+    if scan is not None and scan.layers:
+        baseline = scan.baseline_loss if scan.baseline_accuracy is None else scan.baseline_accuracy
+        figures["sensitivity"] = Markup(plots.plot_sensitivity(series.sensitivity_series(scan), baseline))
+    if trials:
+        figures["trials"] = Markup(plots.plot_trials(series.trial_series(trials), inputs.budget.lut))
+    for index, (phase, history) in enumerate(inputs.histories.items()):
+        if history.epochs:
+            svg = plots.plot_training(series.training_series(phase, history), f"training{index}")
+            figures["training"].append((phase, Markup(svg)))
+    return figures
+
+
+def _bunch_crossings(inputs: ReportInputs) -> dict[str, str]:
+    costs = {"dense": inputs.dense_cost, "deployed": inputs.deployed_cost}
+    times = {name: cost.latency_ns for name, cost in costs.items()}
+    return {
+        name: numbers.MISSING if time is None else f"{ns_to_bunch_crossings(time):.2f}" for name, time in times.items()
+    }
+
+
+def _importance_scale(inputs: ReportInputs) -> float:
+    """Largest importance of any input, the length of a full bar."""
+    found = inputs.scan.inputs if inputs.scan else ()
+    values = [x.loss_increase if x.accuracy_drop is None else x.accuracy_drop for x in found]
+    return max([value for value in values if value > 0], default=1.0)

@@ -1,0 +1,227 @@
+"""``summary.json``: every number of a run, under documented keys.
+
+``SUMMARY_KEYS`` is the interface. A dotted key is a path of nested JSON objects (``float.accuracy`` is
+``{"float": {"accuracy": ...}}``); every key is always present, null where a run has no such number (the accuracy
+of an autoencoder, say). Keys whose meaning starts with ``object:`` hold an object with names of the user's own as
+keys. Fractions are not in percent.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from trigger_prune.cost.report import HardwareReport
+from trigger_prune.physics.classification import paired_accuracy_difference
+from trigger_prune.physics.roc import roc_curve, signal_efficiency_at
+from trigger_prune.physics.scores import class_score
+from trigger_prune.report.files import write_text
+from trigger_prune.report.inputs import NetworkResult, ReportInputs
+
+QUOTED_BACKGROUND_EFFICIENCY = 0.01
+"""Background efficiency at which signal efficiencies are quoted."""
+
+_NETWORK_KEYS = {
+    "accuracy": "weighted fraction of test events put in their class",
+    "auc": "mean over classes of the one-versus-rest AUC of the score z_c - max(other z)",
+    "auc_per_class": "object: class -> one-versus-rest AUC",
+    "signal_efficiency_bkg_1pct": "object: class -> signal efficiency at 1 % background efficiency",
+    "loss": "mean test loss per unit of event weight",
+}
+_COST_KEYS = {
+    "lut": "look-up tables",
+    "ff": "flip-flops",
+    "dsp": "DSP blocks",
+    "bram18": "block RAMs of 18 Kbit",
+    "latency_cycles": "clock cycles from first input to last output",
+    "latency_ns": "the same in ns at the target clock",
+    "ii": "initiation interval in clock cycles",
+    "cost_stage": "how the cost was obtained: analytic, rtl_synth, csynth, vsynth or pnr",
+    "cost_label": "the same in words",
+    "cost_tool": "tool and version that gave the cost",
+}
+
+SUMMARY_KEYS = MappingProxyType(
+    {
+        "project": "name of the project",
+        "description": "one sentence by the user",
+        "task": "classify or autoencoder",
+        "seed": "seed of every random choice",
+        "versions": "object: package or tool -> version",
+        "config": "object: project.yaml with every default filled in",
+        "reproduce": "command that gives these numbers again",
+        "data.source": "where the events came from",
+        "data.events": "object: part of the split -> events",
+        "data.class_events": "object: class -> events in all parts",
+        "data.features": "list of feature names",
+        **{f"float.{key}": f"float network: {meaning}" for key, meaning in _NETWORK_KEYS.items()},
+        "dense.bits": "bits of weights and activations of the dense baseline",
+        **{f"dense.{key}": f"dense baseline: {meaning}" for key, meaning in (_NETWORK_KEYS | _COST_KEYS).items()},
+        **{f"deployed.{key}": f"deployed network: {meaning}" for key, meaning in (_NETWORK_KEYS | _COST_KEYS).items()},
+        "deployed.nonzeros": "integer weights that are not zero",
+        "deployed.weights": "all weights, zeros included",
+        "deployed.layer_sparsity": "object: layer -> fraction of zero weights",
+        "deployed.inputs_used": "list of the features the deployed network reads",
+        "deployed.inputs_dropped": "object: feature -> why it is not needed",
+        "lut_ratio": "dense LUT divided by deployed LUT, of one stage and tool",
+        "accuracy_drop.value": "float minus deployed accuracy on the same test events",
+        "accuracy_drop.error": "its standard error, paired by event",
+        "intervals": "object: network -> accuracy, auc, auc_per_class -> value, error, low68, high68, low95, high95, "
+        "n_effective, method",
+        "verify.events": "test events compared bit by bit",
+        "verify.mismatches": "object: representation -> events that differ from the fixed-point torch network; null "
+        "when it did not run",
+        "verify.ok": "true when every representation ran and agreed",
+        "verify.accumulator_bits": "computed bound on the accumulators",
+        "verify.float_type": "floating-point type that carries them exactly",
+        "budget": "object: lut, ff, dsp, bram18, latency_cycles, ii -> upper limit, null = not limited",
+        "budget_use": "object: limited quantity -> use divided by limit",
+        "budget_met": "true when no known quantity exceeds its limit",
+        "target": "object: part, clock_period_ns, strategy, reuse_factor, io_type",
+        "trials": "networks measured in the pruning loop",
+        "analytic.dense": "object: the cost keys, estimated by formula; null when not computed",
+        "analytic.deployed": "object: the same of the deployed network",
+        "csynth": "object: the cost keys of the HLS compiler's report; null when there is none",
+        "csynth_note": "why there is no HLS compiler report",
+        "timings_s": "object: stage -> wall time in s, and their sum under total",
+    }
+)
+"""Dotted key -> meaning and unit."""
+
+
+def build_summary(inputs: ReportInputs) -> dict[str, Any]:
+    """All numbers of a run as plain JSON values, nested by ``SUMMARY_KEYS``.
+
+    Raises StageMismatchError when dense and deployed cost were not obtained the same way.
+    """
+    drop = _accuracy_drop(inputs)
+    flat: dict[str, Any] = {
+        "project": inputs.project,
+        "description": inputs.description,
+        "task": inputs.task,
+        "seed": inputs.seed,
+        "versions": inputs.versions,
+        "config": inputs.config,
+        "reproduce": inputs.reproduce,
+        "data.source": inputs.sample.source,
+        "data.events": inputs.sample.part_events,
+        "data.class_events": dict(zip(inputs.sample.class_names, inputs.sample.class_events, strict=True)),
+        "data.features": inputs.sample.feature_names,
+        "dense.bits": inputs.dense_bits,
+        "deployed.nonzeros": sum(layer.nonzeros for layer in inputs.deployed_layers),
+        "deployed.weights": sum(layer.weights for layer in inputs.deployed_layers),
+        "deployed.layer_sparsity": {x.name: 1 - x.nonzeros / x.weights for x in inputs.deployed_layers if x.weights},
+        "deployed.inputs_used": inputs.inputs_used,
+        "deployed.inputs_dropped": inputs.inputs_dropped,
+        "lut_ratio": inputs.dense_cost.lut_ratio(inputs.deployed_cost),
+        "accuracy_drop.value": drop[0],
+        "accuracy_drop.error": drop[1],
+        "intervals": {name: _intervals(network) for name, network in inputs.networks.items()},
+        "verify.events": inputs.verdict.events,
+        "verify.mismatches": {pair.name: pair.mismatches for pair in inputs.verdict.pairs},
+        "verify.ok": inputs.verdict.ok,
+        "verify.accumulator_bits": inputs.verdict.accumulator_bits,
+        "verify.float_type": inputs.verdict.float_type,
+        "budget": asdict(inputs.budget),
+        "budget_use": inputs.deployed_cost.excess(inputs.budget),
+        "budget_met": inputs.deployed_cost.meets(inputs.budget),
+        "target": asdict(inputs.target),
+        "trials": len(inputs.trials),
+        "analytic.dense": _cost(inputs.analytic_dense),
+        "analytic.deployed": _cost(inputs.analytic_deployed),
+        "csynth": _cost(inputs.csynth),
+        "csynth_note": inputs.csynth_note,
+        "timings_s": {**inputs.timings_s, "total": sum(inputs.timings_s.values())},
+    }
+    for name, network in inputs.networks.items():
+        flat.update({f"{name}.{key}": value for key, value in _network(network, inputs).items()})
+    for name, cost in (("dense", inputs.dense_cost), ("deployed", inputs.deployed_cost)):
+        flat.update({f"{name}.{key}": value for key, value in (_cost(cost) or {}).items()})
+    return _nested({key: _plain(flat[key]) for key in SUMMARY_KEYS})
+
+
+def write_summary(summary: dict[str, Any], path: Path) -> None:
+    """Write ``summary.json``: sorted keys, to a temporary name first, then renamed."""
+    write_text(json.dumps(summary, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n", path)
+
+
+def _accuracy_drop(inputs: ReportInputs) -> tuple[float | None, float | None]:
+    first, second = inputs.float_network.logits, inputs.deployed_network.logits
+    if first is None or second is None:
+        return None, None
+    pair = paired_accuracy_difference(first, second, inputs.test_labels, inputs.test_weights, inputs.test_groups)
+    return pair.difference, pair.error
+
+
+def _network(network: NetworkResult, inputs: ReportInputs) -> dict[str, Any]:
+    metrics = network.metrics
+    values: dict[str, Any] = dict.fromkeys(_NETWORK_KEYS) | {"loss": network.loss}
+    if metrics is not None:
+        values["accuracy"], values["auc"] = metrics.accuracy.value, metrics.auc.value
+        names = metrics.class_names
+        values["auc_per_class"] = {name: part.value for name, part in zip(names, metrics.auc_per_class, strict=True)}
+    if metrics is not None and network.logits is not None:
+        values["signal_efficiency_bkg_1pct"] = {
+            name: signal_efficiency_at(
+                roc_curve(class_score(network.logits, c), inputs.test_labels == c, inputs.test_weights),
+                QUOTED_BACKGROUND_EFFICIENCY,
+            )
+            for c, name in enumerate(metrics.class_names)
+        }
+    return values
+
+
+def _intervals(network: NetworkResult) -> dict[str, Any] | None:
+    metrics = network.metrics
+    if metrics is None:
+        return None
+    per_class = zip(metrics.class_names, metrics.auc_per_class, strict=True)
+    return {
+        "accuracy": metrics.accuracy.to_dict(),
+        "auc": metrics.auc.to_dict(),
+        "auc_per_class": {name: estimate.to_dict() for name, estimate in per_class},
+    }
+
+
+def _cost(report: HardwareReport | None) -> dict[str, Any] | None:
+    if report is None:
+        return None
+    values = {key: getattr(report, key) for key in _COST_KEYS if not key.startswith("cost_")}
+    return {
+        **values,
+        "cost_stage": report.stage.value,
+        "cost_label": report.stage.label,
+        "cost_tool": f"{report.tool} {report.tool_version}".strip(),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """JSON values only: numpy scalars and arrays become Python's, tuples lists, numbers that are not finite null."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _nested(flat: dict[str, Any]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in flat.items():
+        *parents, last = key.split(".")
+        place = result
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = value
+    return result

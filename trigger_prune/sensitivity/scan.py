@@ -1,0 +1,52 @@
+"""The sensitivity scan: layers and inputs together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from numpy.typing import ArrayLike
+from torch import fx
+
+from trigger_prune.importance._base import Criterion
+from trigger_prune.sensitivity.findings import SensitivityScan
+from trigger_prune.sensitivity.inputs import find_redundant_inputs, scan_inputs
+from trigger_prune.sensitivity.layers import scan_layers
+from trigger_prune.train.evaluate import Batches, evaluate
+from trigger_prune.train.loss import Task
+
+
+def scan(
+    network: fx.GraphModule,
+    train_features: ArrayLike,
+    validation: Batches,
+    feature_names: Sequence[str],
+    sparsities: Sequence[float],
+    criterion: Criterion,
+    task: Task,
+    *,
+    seed: int = 0,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> SensitivityScan:
+    """Baseline, layer curves and input findings of a quantised network, which is left as it was.
+
+    train_features   all training events on the hardware grid ``(n, F, ...)``: redundant inputs are judged on these
+    validation       events for every loss and accuracy, on the network's device
+    progress         called with ("layers" or "inputs", done, total)
+
+    Raises what ``scan_layers``, ``find_redundant_inputs`` and ``scan_inputs`` raise.
+    """
+
+    def part(name: str) -> Callable[[int, int], None] | None:
+        return None if progress is None else lambda done, total: progress(name, done, total)
+
+    baseline = evaluate(network, validation, task)
+    layers = scan_layers(network, validation, sparsities, criterion, task, progress=part("layers"))
+    redundant = find_redundant_inputs(train_features)
+    inputs = scan_inputs(network, validation, feature_names, redundant, task, seed=seed, progress=part("inputs"))
+    return SensitivityScan(
+        baseline_loss=baseline.loss,
+        baseline_accuracy=baseline.accuracy,
+        events=len(validation),
+        layers=tuple(layers),
+        inputs=tuple(inputs),
+    )

@@ -1,0 +1,75 @@
+"""Masks of a whole network: which weights are kept, with exact counts."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from trigger_prune.quantize.layers import QuantWeightLayer, weight_layers
+
+Scope = Literal["global", "layer"]
+
+
+def prunable_layers(network: nn.Module) -> dict[str, QuantWeightLayer]:
+    """Weight layers whose weights may be removed; frozen ones (a fixed mean over positions, say) may not."""
+    return {name: layer for name, layer in weight_layers(network).items() if layer.weight.requires_grad}
+
+
+def lowest_scores_mask(scores: Tensor, mask: Tensor, sparsity: float) -> Tensor:
+    """``mask`` with more zeros: exactly ``round(sparsity * size)`` of them, at the lowest scores that were still kept.
+
+    scores, mask   same shape; ties go to the lower flat index
+    Zeros of ``mask`` stay zero, so a mask already sparser than ``sparsity`` comes back unchanged.
+    """
+    kept = mask.flatten() != 0
+    n_more = round(sparsity * kept.numel()) - int((~kept).sum())
+    result = mask.clone().flatten()
+    if n_more > 0:
+        candidates = kept.nonzero().flatten()
+        order = torch.argsort(scores.flatten()[candidates], stable=True)
+        result[candidates[order[:n_more]]] = 0
+    return result.reshape(mask.shape)
+
+
+def raise_sparsity(network: nn.Module, scores: dict[str, Tensor], sparsity: float, scope: Scope) -> None:
+    """Mask the lowest scores until a fraction ``sparsity`` of the prunable weights is masked, in place.
+
+    scores    one per weight of every prunable layer, higher = keep
+    scope     ``global`` ranks all layers together; ``layer`` applies the fraction to each layer
+    The count is exact; weights already masked stay masked; ties go to the lower index.
+    """
+    layers = prunable_layers(network)
+    if scope == "layer":
+        for name, layer in layers.items():
+            layer.weight_mask.copy_(lowest_scores_mask(scores[name], layer.weight_mask, sparsity))
+        return
+    joined = lowest_scores_mask(
+        torch.cat([scores[name].flatten() for name in layers]),
+        torch.cat([layer.weight_mask.flatten() for layer in layers.values()]),
+        sparsity,
+    )
+    start = 0
+    for layer in layers.values():
+        layer.weight_mask.copy_(joined[start : start + layer.weight_mask.numel()].reshape(layer.weight_mask.shape))
+        start += layer.weight_mask.numel()
+
+
+def masked_fraction(network: nn.Module) -> float:
+    """Fraction of prunable weights that are masked."""
+    masks = [layer.weight_mask for layer in prunable_layers(network).values()]
+    return 1.0 - sum(float(mask.sum()) for mask in masks) / sum(mask.numel() for mask in masks)
+
+
+def zero_masked(network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Set masked master weights and their optimiser moments to zero.
+
+    The gradient of a masked weight is zero, but Adam's momentum and the weight decay would go on moving it.
+    """
+    with torch.no_grad():
+        for layer in prunable_layers(network).values():
+            layer.weight.mul_(layer.weight_mask)
+            for value in optimizer.state.get(layer.weight, {}).values():
+                if isinstance(value, Tensor) and value.shape == layer.weight.shape:
+                    value.mul_(layer.weight_mask)

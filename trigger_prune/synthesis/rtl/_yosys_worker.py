@@ -1,0 +1,89 @@
+"""Child process of ``yosys.py``: pyosys ends the whole process on an error, so it never runs in the caller's.
+
+    python -m trigger_prune.synthesis.rtl._yosys_worker RESULT.json TOP FAMILY SOURCE.v...
+
+Writes ``{"cells": {type: count}, "yosys": version, "script": "adders" | "general"}``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+# Everything that survives is LUTs of 2 to 6 inputs; the costs 2:2,3,6:5 are those of synth_xilinx. dc2 + if + mfs2 gives
+# the LUT counts of Yosys' default script within 0.1 % in two thirds of its time.
+_MAP_LUTS = """
+opt_expr -mux_undef -noclkinv
+abc -script +strash;dc2;if;mfs2 -luts 2:2,3,6:5
+clean -purge
+techmap -map +/xilinx/lut_map.v -map +/xilinx/cells_map.v -D LUT_WIDTH=6
+xilinx_dffopt
+opt_lut_ins -tech xilinx
+clean -purge
+"""
+
+# synth_xilinx without what adders, registers and multiplexers never need: DSP and memory inference, state machines,
+# resource sharing and the repeated clean-ups in between.
+_ADDERS = """
+opt_expr
+opt_clean -purge
+wreduce
+opt_clean -purge
+techmap -map +/cmp2lut.v -map +/cmp2lcu.v -D LUT_WIDTH=6
+alumacc
+opt_clean -purge
+opt -full
+techmap -map +/techmap.v -D LUT_SIZE=6 -map +/xilinx/arith_map.v
+opt -fast
+clean -purge
+dfflegalize -cell $_DFFE_?P?P_ 01 -cell $_SDFFE_?P?P_ 01 -cell $_DLATCH_?P?_ 01
+techmap -map +/xilinx/ff_map.v
+"""
+
+_GENERAL = """
+read_verilog -lib +/xilinx/cells_xtra.v
+synth_xilinx -family {family} -flatten -noiopad -noclkbuf -nosrl -top {top} -run prepare:map_luts
+"""
+
+_NEEDS_GENERAL = ("$mul", "$macc", "$div", "$mod", "$pow", "$mem", "$fsm")
+
+
+def main(arguments: list[str]) -> None:
+    result, top, family, *sources = arguments
+    from pyosys import libyosys
+
+    design = libyosys.Design()
+
+    def run(script: str) -> None:
+        for line in script.splitlines():
+            if line.strip():
+                libyosys.run_pass(line.strip(), design)
+
+    def statistics() -> dict[str, Any]:
+        run("tee -q -o stat.json stat -json")
+        report: dict[str, Any] = json.loads(Path("stat.json").read_text())
+        return report
+
+    def count_cells(report: dict[str, Any]) -> dict[str, int]:
+        counts: dict[str, int] = report["modules"]["\\" + top].get("num_cells_by_type", {})
+        return counts
+
+    run("read_verilog -lib +/xilinx/cells_sim.v")
+    # Deferred, because the parametrised modules of the library are not valid before their parameters are known.
+    run(f"read_verilog -sv -defer {' '.join(sources)}\nhierarchy -check -top {top}\nproc\nflatten -noscopeinfo")
+    general = any(kind.startswith(_NEEDS_GENERAL) for kind in count_cells(statistics()))
+    run(_GENERAL.format(family=family, top=top) if general else _ADDERS)
+    run(_MAP_LUTS)
+    report = statistics()
+    result_data = {
+        "cells": count_cells(report),
+        "yosys": str(report["creator"]),
+        "script": "general" if general else "adders",
+    }
+    Path(result).write_text(json.dumps(result_data))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
