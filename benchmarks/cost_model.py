@@ -16,53 +16,34 @@ import argparse
 import json
 import os
 import platform
-import re
 import shlex
-import subprocess
 import sys
-import tempfile
 import time
-from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
 
+from trigger_prune.cost import analytic
+from trigger_prune.cost.analytic import AnalyticCost
+from trigger_prune.cost.dataflow import live_layers
 from trigger_prune.cost.network import NetworkSpec, WeightLayer
+from trigger_prune.cost.report import HardwareReport
+from trigger_prune.errors import CostError
 from trigger_prune.fixed_point import FixedPoint, Overflow, Rounding
+from trigger_prune.quantize.layers import FixedQuantizer
+from trigger_prune.synthesis.rtl.cost import RtlCost
+from trigger_prune.target import Target
 
-FIT_SEED, VALIDATION_SEED = 20, 21
-N_FIT, N_VALIDATION = 36, 30
-ADDERS_PER_STAGE = 5
+FIT_SAMPLES = ((20, 30), (22, 20))
+VALIDATION_SAMPLE = (21, 24)
+"""Seed and number of networks; no network is in both."""
 
-WORKER = """
-import json, sys
-from pyosys import libyosys as ys
-out, *sources = sys.argv[1:]
-design = ys.Design()
-for command in (
-    "read_verilog -sv -defer " + " ".join(sources),
-    "synth_xilinx -family xcup -flatten -noiopad -noclkbuf -nosrl -top model -run begin:map_luts",
-    "opt_expr -mux_undef -noclkinv", "abc -luts 2:2,3,6:5", "clean",
-    "techmap -map +/xilinx/lut_map.v -map +/xilinx/cells_map.v -D LUT_WIDTH=6",
-    "xilinx_dffopt", "opt_lut_ins -tech xilinx", "clean", f"tee -q -o {out} stat -json",
-):
-    ys.run_pass(command, design)
-"""
-"""The whole Yosys flow. It runs in a process of its own: pyosys ends the process on an error."""
-
-
-@dataclass(frozen=True)
-class Mapped:
-    """What alkaid and Yosys made of one network. ``stages`` is None for the unpipelined layers."""
-
-    lut: int
-    ff: int
-    dsp: int
-    stages: int | None
-    alkaid_cost: float
-    seconds: float
+MIN_LUT = 100
+"""Smaller networks say more about constant folding than about adders."""
 
 
 def random_layer(
@@ -107,56 +88,185 @@ def random_network(rng: np.random.Generator, index: int) -> NetworkSpec:
     return NetworkSpec(tuple(layers), input_type, (sizes[0],), sizes[-1])
 
 
-def network_in_alkaid(spec: NetworkSpec) -> Any:
-    """The network as alkaid's combinational logic, checked bit by bit against integer arithmetic on 200 inputs."""
-    import alkaid.trace.passes.canon as canon
-    from alkaid.trace import FVArray, HWConfig, trace
-    from alkaid.trace.ops import quantize
-
-    # This pass of alkaid 0.8.2 reads the wrong bit for 1-bit activations; leaving it out costs nothing.
-    canon.canonicalize_msb_wraps = lambda comb: comb
-    x_type, n_in = spec.input_type, spec.input_shape[0]
-    kif = [np.full(n_in, v, dtype=np.int8) for v in (x_type.signed, x_type.integer - x_type.signed, x_type.fraction)]
-    start = FVArray.from_kif(*kif, HWConfig(1, -1, -1), 0, {"hard_dc": 2})
-    codes = np.random.default_rng(0).integers(x_type.min_code, x_type.max_code + 1, (200, n_in))
-    x, values = start, codes * x_type.lsb
+def as_module(spec: NetworkSpec) -> nn.Module:
+    """Plain torch layers with exactly the values of ``spec``; dense layers only."""
+    modules: list[nn.Module] = []
     for layer in spec.layers:
-        weight, bias = layer.weight.T * layer.weight_type.lsb, layer.bias * layer.bias_type.lsb
-        x, values = x @ weight + bias, values @ weight + bias
+        linear = nn.Linear(layer.weight.shape[1], layer.weight.shape[0], dtype=torch.float64)
+        with torch.no_grad():
+            linear.weight.copy_(torch.from_numpy(layer.weight * layer.weight_type.lsb))
+            linear.bias.copy_(torch.from_numpy(layer.bias * layer.bias_type.lsb))
+        modules.append(linear)
         if layer.relu:
-            x, values = x.relu(), np.maximum(values, 0)
-        y = layer.output_type
-        if y is not None:
-            modes = {"overflow_mode": y.overflow.removeprefix("AP_"), "round_mode": y.rounding.removeprefix("AP_")}
-            x, values = quantize(x, int(y.signed), y.integer - int(y.signed), y.fraction, **modes), y.quantize(values)
-    logic = trace(start, x)
-    if not np.array_equal(logic.predict((codes * x_type.lsb).astype(np.float64)), values):
-        raise SystemExit("alkaid's logic differs from integer arithmetic: the comparison would be meaningless")
-    return logic
+            modules.append(nn.ReLU())
+        if layer.output_type is not None:
+            modules.append(FixedQuantizer(layer.output_type))
+    return nn.Sequential(*modules)
 
 
-def map_network(spec: NetworkSpec, pipelined: bool) -> Mapped:
-    """Verilog and LUT mapping of one network; ``pipelined`` puts registers after every ADDERS_PER_STAGE adders."""
-    from alkaid.codegen import RTLModel
+def mapped(spec: NetworkSpec) -> HardwareReport:
+    """Cost of the alkaid Verilog under Yosys; its bits were compared with the network's before."""
+    return RtlCost().measure_frozen(as_module(spec), spec.input_type, spec.input_shape, Target(), spec.content_hash())
 
-    logic = network_in_alkaid(spec)
+
+def map_sample(seed: int, count: int) -> list[tuple[NetworkSpec, HardwareReport]]:
+    """Random networks with their mapped cost; those whose outputs are constants, or below MIN_LUT, are left out."""
+    found = []
+    for index in range(count):
+        spec = random_network(np.random.default_rng([seed, index]), index)
+        try:
+            report = mapped(spec)
+        except CostError as error:
+            print(f"seed {seed} network {index}: left out ({error.message})", flush=True)
+            continue
+        if report.lut < MIN_LUT:
+            print(f"seed {seed} network {index}: left out ({report.lut} LUT)", flush=True)
+            continue
+        print(f"seed {seed} network {index}: {describe(spec)}, {report.lut} LUT", flush=True)
+        found.append((spec, report))
+    return found
+
+
+def describe(spec: NetworkSpec) -> str:
+    """Shape and number of non-zero weights, ``16-32-5 (210 of 672)``."""
+    sizes = [spec.input_shape[0], *(len(layer.weight) for layer in spec.layers)]
+    return f"{'-'.join(map(str, sizes))} ({spec.nonzeros} of {spec.n_weights})"
+
+
+def fit(sample: list[tuple[NetworkSpec, HardwareReport]]) -> dict[str, float]:
+    """The constants of ``analytic`` that fit best: robust least squares in the logarithm of the LUT count."""
+    from scipy.optimize import least_squares
+
+    terms = [[(live.trees, analytic.conversion_bits(live)) for live in live_layers(spec)] for spec, _ in sample]
+    log_lut = np.log([report.lut for _, report in sample])
+
+    def residuals(constants: np.ndarray) -> np.ndarray:
+        adder, sharing, relu, saturation = constants
+        predicted = [
+            sum(
+                adder * tree.adder_bits * (max(tree.terms, 1) / max(tree.inputs, 1)) ** -sharing
+                + relu * bits.relu
+                + saturation * bits.saturation
+                for tree, bits in layers
+            )
+            for layers in terms
+        ]
+        return np.log(predicted) - log_lut
+
+    found = least_squares(residuals, [0.8, 0.1, 0.5, 0.5], bounds=(0, 5), loss="soft_l1", f_scale=0.1).x
+    return dict(zip(("ADDER_LUT", "SHARING", "RELU_LUT", "SATURATION_LUT"), np.round(found, 3).tolist(), strict=True))
+
+
+def errors(sample: list[tuple[NetworkSpec, HardwareReport]], prefix: str) -> dict[str, float]:
+    """Relative errors of ``AnalyticCost`` on a sample, and its speed next to the tools'."""
+    model = AnalyticCost()
     started = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        cutoff = ADDERS_PER_STAGE if pipelined else -1
-        model = RTLModel(logic, folder, "model", flavor="verilog", latency_cutoff=cutoff, print_latency=False, ternary_fuse=False)
-        model.write()
-        sources = [p for p in Path(folder, "src").rglob("*.v") if "wrapper" not in p.name]
-        out = Path(folder, "stat.json")
-        command = [sys.executable, "-c", WORKER, str(out), *map(str, sources)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-        if done.returncode:
-            raise SystemExit(f"yosys failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-        cells = json.loads(out.read_text())["design"]["num_cells_by_type"]
-    return Mapped(
-        lut=sum(n for cell, n in cells.items() if re.fullmatch("LUT[1-6]|INV", cell)),
-        ff=sum(n for cell, n in cells.items() if cell.startswith("FD")),
-        dsp=sum(n for cell, n in cells.items() if cell.startswith("DSP")),
-        stages=round(model.latency) if pipelined and model.latency is not None else None,
-        alkaid_cost=float(logic.cost),
-        seconds=round(time.perf_counter() - started, 2),
+    estimates = [model.estimate(spec, Target()) for spec, _ in sample]
+    estimate_s = time.perf_counter() - started
+    lut, ff, cycles = (
+        np.array(
+            [[getattr(e, name), getattr(r, name)] for e, (_, r) in zip(estimates, sample, strict=True)], dtype=float
+        )
+        for name in ("lut", "ff", "latency_cycles")
     )
+    lut_error, ff_error = np.abs(lut[:, 0] / lut[:, 1] - 1), np.abs(ff[:, 0] / ff[:, 1] - 1)
+    large = lut[:, 1] >= 1000
+    tools_s = sum(report.details["trace_seconds"] + report.details["yosys_seconds"] for _, report in sample)
+    figures = {
+        "networks": len(sample),
+        "lut_smallest": int(lut[:, 1].min()),
+        "lut_largest": int(lut[:, 1].max()),
+        "lut_error_median": float(np.median(lut_error)),
+        "lut_error_90": float(np.quantile(lut_error, 0.9)),
+        "lut_error_max": float(lut_error.max()),
+        "lut_bias_median": float(np.median(lut[:, 0] / lut[:, 1]) - 1),
+        "networks_from_1000_lut": int(large.sum()),
+        "lut_error_90_from_1000_lut": float(np.quantile(lut_error[large], 0.9)) if large.any() else float("nan"),
+        "ff_error_median": float(np.median(ff_error)),
+        "ff_error_90": float(np.quantile(ff_error, 0.9)),
+        "latency_exact_fraction": float((cycles[:, 0] == cycles[:, 1]).mean()),
+        "latency_error_max_cycles": int(np.abs(cycles[:, 0] - cycles[:, 1]).max()),
+        "tools_over_formula_time": tools_s / estimate_s,
+    }
+    return {f"{prefix}_{key}": round(value, 4) for key, value in figures.items()}
+
+
+def table(sample: list[tuple[NetworkSpec, HardwareReport]]) -> str:
+    """One line per network: mapped and estimated."""
+    lines = [
+        f"{'network (non-zero weights)':36} {'LUT':>7} {'est.':>7} {'error':>7} {'FF':>6} {'est.':>6} {'cycles':>6} {'est.':>5}"
+    ]
+    for spec, report in sample:
+        e = AnalyticCost().estimate(spec, Target())
+        lines.append(
+            f"{describe(spec):36} {report.lut:7} {e.lut:7} {e.lut / report.lut - 1:+7.1%} {report.ff:6} {e.ff:6} "
+            f"{report.latency_cycles:6} {e.latency_cycles:5}"
+        )
+    return "\n".join(lines)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    temporary.replace(path)
+
+
+def record(sample: list[tuple[NetworkSpec, HardwareReport]]) -> list[dict[str, Any]]:
+    """Mapped networks as JSON, with their integer weights (the fixture of the cost tests)."""
+    return [
+        {
+            "lut": report.lut,
+            "ff": report.ff,
+            "latency_cycles": report.latency_cycles,
+            "layers": [
+                {
+                    "weight": layer.weight.tolist(),
+                    "bias": layer.bias.tolist(),
+                    "weight_type": str(layer.weight_type),
+                    "input_type": str(layer.input_type),
+                    "output_type": str(layer.output_type) if layer.output_type else None,
+                }
+                for layer in spec.layers
+            ],
+        }
+        for spec, report in sample
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Error of the analytic cost model against mapped hardware.")
+    parser.add_argument("--quick", action="store_true", help="six networks instead of all")
+    parser.add_argument(
+        "--fit", action="store_true", help="also map the calibration sample and print the fitted constants"
+    )
+    parser.add_argument(
+        "--record", type=Path, metavar="FILE", help="write the smaller mapped networks of the comparison"
+    )
+    arguments = parser.parse_args()
+    figures: dict[str, float] = {}
+    if arguments.fit:
+        fit_sample = [network for seed, count in FIT_SAMPLES for network in map_sample(seed, count)]
+        print("fitted constants:", fit(fit_sample))
+        figures |= errors(fit_sample, "fit")
+    seed, count = VALIDATION_SAMPLE
+    sample = map_sample(seed, 6 if arguments.quick else count)
+    figures |= errors(sample, "validation")
+    print(table(sample))
+    for name, value in figures.items():
+        print(f"{name:40} {value}")
+    if arguments.record:
+        write_json(arguments.record, {"networks": record([s for s in sample if s[0].n_weights <= 1000])})
+    content = {
+        "figures": figures,
+        "command": shlex.join(["python", *sys.argv]),
+        "versions": {name: version(name) for name in ("trigger_prune", "alkaid", "pyosys", "numpy", "torch")},
+        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()},
+    }
+    target = Path(__file__).parent / "results" / ("cost_model_quick.json" if arguments.quick else "cost_model.json")
+    write_json(target, content)
+    print("wrote", target)
+
+
+if __name__ == "__main__":
+    main()

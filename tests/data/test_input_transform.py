@@ -114,6 +114,9 @@ def test_rows_of_weight_zero_have_no_say() -> None:
     full = fit_input_transform(sample_of(features, weights), InputConfig(scale="exact"))
     half = fit_input_transform(sample_of(features[:50]), InputConfig(scale="exact"))
     assert full.to_dict() == half.to_dict()
+    one_value = np.where(weights[:, None] > 0, np.float32(3), features)
+    constant = fit_input_transform(sample_of(one_value, weights), InputConfig(scale="exact"))
+    assert (constant.offset[0], constant.scale[0]) == (3.0, 1.0)
     # Doubling a weight is repeating the row; the unit of the weights does not matter.
     doubled = fit_input_transform(sample_of(features[:50], np.full(50, 2e200)), InputConfig(scale="exact"))
     assert doubled.offset[0] == pytest.approx(half.offset[0], rel=1e-12)

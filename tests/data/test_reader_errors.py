@@ -99,6 +99,12 @@ def test_a_missing_default_array_lists_what_is_there(tmp_path: Path) -> None:
     assert "b.npz" in error and "x, truth" in error and "data.label" in error
 
 
+def test_the_classes_do_not_depend_on_max_events(tmp_path: Path) -> None:
+    path = npz(tmp_path, y=np.array([5, 7] * 9 + [6, 6]))
+    assert load_sample(DataConfig(path=path.name), tmp_path).class_names == ("5", "6", "7")
+    assert "no events of class 6" in str(failure(path, max_events=10))
+
+
 def test_missing_file_and_unknown_suffix(tmp_path: Path) -> None:
     assert "there is no file" in str(failure(tmp_path / "gone.npz")) and "gone.npz" in str(
         failure(tmp_path / "gone.npz")
@@ -156,7 +162,7 @@ def test_damaged_files_name_the_file(tmp_path: Path, write: Callable[[Path], Non
 
 @pytest.mark.parametrize(
     ("write", "suffix", "at_least"),
-    [(write_npz, ".npz", 20), (write_root, ".root", 8), (write_parquet, ".parquet", 20)],
+    [(write_npz, ".npz", 20), (write_hdf5, ".h5", 8), (write_root, ".root", 8), (write_parquet, ".parquet", 20)],
 )
 def test_flipped_bytes_never_escape_as_another_exception(
     tmp_path: Path, write: Callable[[Path], None], suffix: str, at_least: int
@@ -232,6 +238,7 @@ def test_parquet_columns(tmp_path: Path) -> None:
         "jagged": pa.array([[1.0, 2.0]] * 5 + [[1.0]] * (N - 5)),
         "when": pa.array([0] * N, type=pa.timestamp("s")),
         "pair": pa.array([[1.0, 2.0]] * N),
+        "nested": pa.array([[[1.0], [2.0]]] * 6 + [[[1.0], [2.0, 3.0]]] + [[[1.0], [2.0]]] * (N - 7)),
         "y": pa.array(Y),
     }
     path = tmp_path / "e.parquet"
@@ -239,6 +246,7 @@ def test_parquet_columns(tmp_path: Path) -> None:
     for features, parts in (
         (["a"], ["'a'", "row 11", "missing"]),
         (["jagged"], ["'jagged'", "2 values in row 0", "1 in row 5", "pad or cut"]),
+        (["nested"], ["'nested'", "1 values in row 0", "2 in row 6"]),
         (["when"], ["'when'", "timestamp"]),
         (["b", "pair"], ["'pair'", "(2,)", "'b'"]),
         (["c"], ["no column 'c'"]),
@@ -254,16 +262,18 @@ def test_root_branches_and_trees(tmp_path: Path) -> None:
     with uproot.recreate(path) as file:
         tree = file.mktree("jets", {"jet_pt": "f4", "c": "var * float64", "y": "i4"})
         tree.extend({"jet_pt": X[:, 0], "c": jagged, "y": Y})
-    error = str(failure(path, features=["jet_ptt"]))
+        nested = ak.Array([[[1.0], [2.0]]] * 6 + [[[1.0], [2.0, 3.0]]] + [[[1.0], [2.0]]] * 3)
+        file.mkrntuple("deep", {"n": nested, "y": Y[:10]})
+    error = str(failure(path, tree="deep", features=["n"]))
+    assert "'n'" in error and "1 values in row 0" in error and "2 in row 6" in error
+    error = str(failure(path, tree="jets", features=["jet_ptt"]))
     assert "e.root" in error and "'jet_ptt'" in error and "did you mean 'jet_pt'" in error
-    error = str(failure(path, features=["c"]))
+    error = str(failure(path, tree="jets", features=["c"]))
     assert "'c'" in error and "2 values in row 0" in error and "1 in row 5" in error
     error = str(failure(path, tree="jet"))
     assert "no tree 'jet'" in error and "did you mean 'jets'" in error
-    with uproot.update(path) as file:
-        file.mktree("more", {"a": "f8"}).extend({"a": np.arange(3.0)})
     error = str(failure(path))
-    assert "data.tree" in error and "jets, more" in error
+    assert "data.tree" in error and "jets, deep" in error
     with uproot.recreate(tmp_path / "empty.root") as file:
         file["note"] = "no tree here"
     assert "no TTree" in str(failure(tmp_path / "empty.root"))

@@ -46,7 +46,7 @@ class AdderTrees:
     adder_bits   bits of all adders; bits that pass an adder unchanged, below the other operand's LSB, are not counted
     terms        shifted inputs (and biases) that are added up
     inputs       inputs that reach any of the trees
-    depth        adders on the longest path
+    level_bits   widest adder of every level, first level first (``depth`` long)
     live_bits    bits alive after 0, 1, ... depth levels of adders, as if no two outputs shared anything
     sums         range of every output's accumulator, in units of the accumulator's LSB
     """
@@ -54,9 +54,14 @@ class AdderTrees:
     adder_bits: int
     terms: int
     inputs: int
-    depth: int
+    level_bits: tuple[int, ...]
     live_bits: tuple[int, ...]
     sums: Ranges
+
+    @property
+    def depth(self) -> int:
+        """Adders on the longest path."""
+        return len(self.level_bits)
 
 
 def bit_widths(low: Ints, high: Ints) -> Ints:
@@ -68,8 +73,8 @@ def bit_widths(low: Ints, high: Ints) -> Ints:
 def build_trees(weight: Ints, bias: Ints, inputs: Ranges, name: str = "layer") -> AdderTrees:
     """Adder trees of ``weight @ x + bias``.
 
-    weight ``(out, n)`` and bias ``(out,)`` are codes that share one accumulator LSB; ``inputs`` gives the range of every
-    weight's input, either ``(n,)`` or, where outputs see different inputs, ``(out, n)``. Raises CostError when an
+    weight ``(out, n)`` and bias ``(out,)`` are codes that share one accumulator LSB; ``inputs`` gives the range of
+    every weight's input, either ``(n,)`` or, where outputs see different inputs, ``(out, n)``. Raises CostError when an
     accumulator could exceed 2**52, beyond which widths are no longer exact.
     """
     low, high = np.broadcast_to(inputs.low, weight.shape), np.broadcast_to(inputs.high, weight.shape)
@@ -94,10 +99,10 @@ def build_trees(weight: Ints, bias: Ints, inputs: Ranges, name: str = "layer") -
     outs, lsbs = np.concatenate([out, biased]), np.concatenate([shift, trailing_zeros])
     lows, highs = np.concatenate([lows, base[biased]]), np.concatenate([highs, base[biased]])
     order = np.lexsort((lsbs, outs))
-    adder_bits, live = 0, []
+    adder_bits, level_bits, live_bits = 0, [], []
     outs, lsbs, lows, highs = outs[order], lsbs[order], lows[order], highs[order]
     while True:
-        live.append(int((bit_widths(lows, highs) - lsbs)[lows != highs].sum()))
+        live_bits.append(int((bit_widths(lows, highs) - lsbs)[lows != highs].sum()))
         counts = np.bincount(outs, minlength=len(weight))
         if counts.max(initial=0) <= 1:
             break
@@ -107,15 +112,11 @@ def build_trees(weight: Ints, bias: Ints, inputs: Ranges, name: str = "layer") -
         right = np.where(paired, left + 1, left)
         higher_lsb = np.maximum(lsbs[left], lsbs[right])
         lows, highs = lows[left] + np.where(paired, lows[right], 0), highs[left] + np.where(paired, highs[right], 0)
-        adder_bits += int(np.maximum(bit_widths(lows, highs) - higher_lsb, 1)[paired].sum())
+        adders = np.maximum(bit_widths(lows, highs) - higher_lsb, 1)[paired]
+        adder_bits += int(adders.sum())
+        level_bits.append(int(adders.max()))
         outs, lsbs = outs[left], lsbs[left]  # sorted: the left operand has the lower LSB
     sum_low, sum_high = base.copy(), base.copy()
     sum_low[outs], sum_high[outs] = lows, highs
-    return AdderTrees(
-        adder_bits,
-        len(order),
-        int((digits != 0).any(axis=(0, 2)).sum()),
-        len(live) - 1,
-        tuple(live),
-        Ranges(sum_low, sum_high),
-    )
+    reached = int((digits != 0).any(axis=(0, 2)).sum())
+    return AdderTrees(adder_bits, len(order), reached, tuple(level_bits), tuple(live_bits), Ranges(sum_low, sum_high))

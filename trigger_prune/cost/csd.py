@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 def csd_count(codes: ArrayLike) -> NDArray[np.int64]:
     """Number of non-zero canonical signed digits of integers, any shape (int64 range)."""
     plus, minus = _digit_masks(codes)
-    return np.bitwise_count(plus | minus).astype(np.int64)
+    counts: NDArray[np.int64] = np.bitwise_count(plus | minus).astype(np.int64)
+    return counts
 
 
 def csd_digits(codes: ArrayLike) -> NDArray[np.int8]:

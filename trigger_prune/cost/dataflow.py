@@ -54,14 +54,14 @@ def channels_in(layer: WeightLayer) -> int:
 
 def _alive_outputs(layers: tuple[WeightLayer, ...]) -> list[NDArray[np.bool_]]:
     """Backwards: which outputs of every layer are used by something that is itself used."""
-    alive = [np.ones(len(layers[-1].weight), dtype=bool)] if layers else []
+    alive: list[NDArray[np.bool_]] = [np.ones(len(layers[-1].weight), dtype=bool)] if layers else []
     for layer, following in zip(layers[-2::-1], layers[:0:-1], strict=True):
         used = _used_inputs(following, alive[0])
         n_out = len(layer.weight)
         if used.size == n_out:
             alive.insert(0, used)
         elif following.kind == "dense" and layer.kind != "dense" and used.size % n_out == 0:
-            alive.insert(0, used.reshape(n_out, -1).any(axis=1))
+            alive.insert(0, np.any(used.reshape(n_out, -1), axis=1).ravel())
         else:
             alive.insert(0, np.ones(n_out, dtype=bool))
     return alive
@@ -70,7 +70,8 @@ def _alive_outputs(layers: tuple[WeightLayer, ...]) -> list[NDArray[np.bool_]]:
 def _used_inputs(layer: WeightLayer, alive: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Inputs (channels) with a non-zero weight towards any live output."""
     per_group = (layer.weight != 0).reshape(*layer.weight.shape[:2], -1).any(axis=2) & alive[:, None]
-    used: NDArray[np.bool_] = per_group.reshape(layer.groups, -1, layer.weight.shape[1]).any(axis=1).ravel()
+    per_group = per_group.reshape(layer.groups, -1, layer.weight.shape[1])
+    used: NDArray[np.bool_] = np.any(per_group, axis=1).ravel()
     return used
 
 

@@ -11,7 +11,6 @@ from trigger_prune.errors import ReportFormatError, StageMismatchError
 from trigger_prune.target import Budget
 from trigger_prune.units import cycles_to_ns
 
-
 BUDGETED = ("lut", "ff", "dsp", "bram18", "latency_cycles", "ii")
 """Quantities that both a report and a Budget name."""
 

@@ -123,7 +123,8 @@ def _common_length(file: EventFile, keys: Sequence[str]) -> int:
 def _labels(file: EventFile, config: DataConfig, key: str, stop: int) -> Labels:
     names = config.class_names if config.class_names is not None else _names_in_file(file, config, "classes", key)
     # All rows are read, so that the class numbers do not depend on max_events.
-    labels, class_names = labels_from_array(file.read(key), names, f"{file.path}: label {key!r}")
+    raw = _read_rows(file, key, file.n_rows(key))
+    labels, class_names = labels_from_array(raw, names, f"{file.path}: label {key!r}")
     return labels[:stop], class_names
 
 
@@ -158,7 +159,7 @@ def _labels_by_expression(
     columns = {}
     for key in _columns_of(expressions):
         _require(file, key, "data.label_expression")
-        columns[key] = file.read(key, stop)
+        columns[key] = _read_rows(file, key, stop)
         if columns[key].ndim != 1 or columns[key].dtype.kind not in "biuf":
             raise DataError(
                 f"{file.path}: {key!r} of data.label_expression has shape {columns[key].shape} and type "
@@ -189,8 +190,18 @@ def _read_features(file: EventFile, config: DataConfig, keys: Sequence[str], sto
     return features
 
 
-def _to_float32(file: EventFile, key: str, stop: int) -> NDArray[np.float32]:
+def _read_rows(file: EventFile, key: str, stop: int) -> NDArray[Any]:
+    """The first ``stop`` rows, and not fewer: a damaged file may promise more rows than it holds."""
     raw = file.read(key, stop)
+    if len(raw) != stop:
+        raise DataError(
+            f"{file.path}: {key!r} holds {len(raw)} of {stop} rows", hint="the file is damaged or cut short"
+        )
+    return raw
+
+
+def _to_float32(file: EventFile, key: str, stop: int) -> NDArray[np.float32]:
+    raw = _read_rows(file, key, stop)
     if raw.dtype.kind not in "biuf":
         raise DataError(f"{file.path}: feature {key!r} is of type {raw.dtype}, not a number")
     with np.errstate(over="ignore", invalid="ignore"):
@@ -237,7 +248,7 @@ def _read_groups(file: EventFile, key: str | None, stop: int) -> NDArray[np.int6
 
 
 def _one_number_per_event(file: EventFile, key: str, role: str, stop: int) -> NDArray[Any]:
-    raw = file.read(key, stop)
+    raw = _read_rows(file, key, stop)
     if raw.ndim == 2 and raw.shape[1] == 1:
         raw = raw[:, 0]
     if raw.ndim != 1 or raw.dtype.kind not in "biuf":

@@ -101,3 +101,10 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
         raise DataError(
             f"{path}: the packed events cannot be read ({error})", hint="the file is damaged: install the package again"
         ) from error
+
+
+def data_card(path: str) -> str | None:
+    """Text of the data card when ``path`` names a shipped sample, else None."""
+    if not path.startswith("builtin:"):
+        return None
+    return (EVENTS_DIR / "CARD.md").read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta, norm
+from scipy.special import betaincinv, ndtri
 
 from trigger_prune.errors import DataError
 
@@ -62,8 +62,8 @@ def clopper_pearson(passed: float, total: float, level: float) -> tuple[float, f
         raise DataError(f"{passed} passing of {total} events is not a fraction")
     tail = (1 - level) / 2
     failed = total - passed
-    low = float(beta.ppf(tail, passed, failed + 1)) if passed > 0 else 0.0
-    high = float(beta.ppf(1 - tail, passed + 1, failed)) if failed > 0 else 1.0
+    low = float(betaincinv(passed, failed + 1, tail)) if passed > 0 else 0.0
+    high = float(betaincinv(passed + 1, failed, 1 - tail)) if failed > 0 else 1.0
     return low, high
 
 
@@ -96,7 +96,7 @@ def normal_estimate(
 ) -> Estimate:
     """Gaussian intervals ``value +- z * error``, cut at the ``bounds`` of what the figure can be."""
     low, high = bounds
-    z95 = float(norm.ppf(0.5 + LEVEL_95 / 2))
+    z95 = float(ndtri(0.5 + LEVEL_95 / 2))
     return Estimate(
         value,
         error,

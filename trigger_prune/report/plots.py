@@ -23,7 +23,7 @@ _ROC_FLOOR = 1e-5
 _PHASE_MARKER = {"dense": "s", "ramp": "o", "polish": "D"}
 
 
-def _percent(value: float, _position: int | None = None) -> str:
+def _percent(value: float, _position: float = 0.0) -> str:
     """Tick label of a fraction."""
     return f"{100 * value:.4g}{THIN_SPACE}%"
 

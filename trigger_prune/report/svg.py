@@ -28,7 +28,7 @@ _STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 11.5,
     # names come from users and may hold dollar signs
-    "text.parse_math": False,
+    "text.parse_math": True,
     "axes.unicode_minus": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -97,7 +97,7 @@ def label(name: str) -> str:
     return f"\u200b{name}" if name.startswith("_") else name
 
 
-def power_of_ten(value: float, _position: int | None = None) -> str:
+def power_of_ten(value: float, _position: float = 0.0) -> str:
     """Tick label of a log axis without mathematics markup."""
     exponent = round(math.log10(value))
     digits = str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))

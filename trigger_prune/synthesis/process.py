@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -69,7 +70,7 @@ def _wait(process: subprocess.Popen[bytes], start: float, tool: str, timeout_s: 
         used = group_memory_mib(process.pid)
         if used > memory_limit_mib:
             raise ToolError(
-                f"{tool} was stopped after {elapsed:.0f} s: it used {used:.0f} MiB, the limit is {memory_limit_mib:g} MiB",
+                f"{tool} was stopped after {elapsed:.0f} s: it used {used:.0f} MiB of at most {memory_limit_mib:g} MiB",
                 hint="raise cost.memory_limit_mib, or measure a smaller network",
             )
 
@@ -98,10 +99,9 @@ def _group_memory_from_ps(group: int) -> float:
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    try:
+    # No such process: the whole group has ended (macOS calls that a permission error).
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass  # the whole group has ended (macOS answers with a permission error)
     process.wait()
 
 

@@ -25,7 +25,8 @@ class Hdf5Events:
         self.path = path
         self._file = file
         self._keys: list[str] = []
-        file.visititems(lambda name, item: self._keys.append(name) if isinstance(item, h5py.Dataset) else None)
+        with unreadable(path, _READ_ERRORS):
+            file.visititems(lambda name, item: self._keys.append(name) if isinstance(item, h5py.Dataset) else None)
 
     def keys(self) -> list[str]:
         """Paths of all datasets."""
@@ -33,10 +34,10 @@ class Hdf5Events:
 
     def n_rows(self, key: str) -> int:
         """Length of the first axis."""
-        dataset = self._dataset(key)
-        if not dataset.shape:
+        shape = self._dataset(key).shape
+        if not shape:
             raise DataError(f"{self.path}: dataset {key!r} is a single value, not one per event")
-        return int(dataset.shape[0])
+        return int(shape[0])
 
     def read(self, key: str, stop: int | None = None) -> NDArray[Any]:
         """The first ``stop`` rows of a dataset; strings as numpy text."""
@@ -44,12 +45,12 @@ class Hdf5Events:
 
         self.n_rows(key)
         dataset = self._dataset(key)
-        if dataset.dtype.names:
-            raise DataError(
-                f"{self.path}: dataset {key!r} is a table with fields {', '.join(dataset.dtype.names)}",
-                hint="write one plain array of all features, or the table as parquet",
-            )
         with unreadable(self.path, _READ_ERRORS, f"dataset {key!r}"):
+            if dataset.dtype.names:
+                raise DataError(
+                    f"{self.path}: dataset {key!r} is a table with fields {', '.join(dataset.dtype.names)}",
+                    hint="write one plain array of all features, or the table as parquet",
+                )
             if h5py.check_string_dtype(dataset.dtype) is not None:
                 return np.asarray(dataset.asstr()[:stop], dtype=np.str_)
             return np.asarray(dataset[:stop])
@@ -57,7 +58,8 @@ class Hdf5Events:
     def _dataset(self, key: str) -> Any:
         if key.strip("/") not in self._keys:
             raise missing_key(self.path, key, self._keys, "dataset")
-        return self._file[key]
+        with unreadable(self.path, _READ_ERRORS, f"dataset {key!r}"):
+            return self._file[key]
 
 
 @contextmanager

@@ -16,11 +16,11 @@ from torch import fx
 
 from trigger_prune.config.load import LoadedProject
 from trigger_prune.config.project import make_target
-from trigger_prune.cost.analytic import AnalyticCost
 from trigger_prune.cost.report import HardwareReport
 from trigger_prune.errors import ToolError, VerificationError
 from trigger_prune.export.hls4ml_project import write_hls4ml_project
 from trigger_prune.export.qonnx_model import to_qonnx
+from trigger_prune.pipeline.artefacts import copy_atomically
 from trigger_prune.pipeline.stage import Stage, StageContext
 from trigger_prune.pipeline.stages.training import MODEL_KEYS, model_files, trained_float_model
 from trigger_prune.report.files import write_text
@@ -35,7 +35,7 @@ _QONNX, _LOWERED, _TRANSFORM, _PROJECT = "model.onnx", "model_lowered.onnx", "in
 
 @dataclass(frozen=True)
 class MeasuredCosts:
-    """Dense baseline and deployed network at one stage, the formula's opinion on both, and csynth where there is one."""
+    """Dense and deployed network at one stage, the formula's opinion on both, and csynth where there is one."""
 
     dense: HardwareReport
     deployed: HardwareReport
@@ -81,20 +81,7 @@ def _load_export(folder: Path) -> Exported:
 
 
 def _publish_export(folder: Path, out: Path) -> list[Path]:
-    published = [publish_file(folder / name, out) for name in (_QONNX, _LOWERED, _TRANSFORM)]
-    fresh = out / f".{_PROJECT}.new"
-    shutil.rmtree(fresh, ignore_errors=True)
-    shutil.copytree(folder / _PROJECT, fresh)
-    shutil.rmtree(out / _PROJECT, ignore_errors=True)
-    fresh.rename(out / _PROJECT)
-    return [*published, out / _PROJECT]
-
-
-def publish_file(source: Path, out: Path) -> Path:
-    """Copy a final file into the output folder under a temporary name, then rename."""
-    temporary = out / f".{source.name}.new"
-    shutil.copyfile(source, temporary)
-    return temporary.replace(out / source.name)
+    return [copy_atomically(folder / name, out / name) for name in (_QONNX, _LOWERED, _TRANSFORM, _PROJECT)]
 
 
 def _compute_verify(context: StageContext) -> Verdict:
@@ -131,7 +118,8 @@ def _explain(verdict: Verdict) -> str:
             first = pair.first_difference
             lines.append(
                 f"{pair.name}: {pair.mismatches} of {pair.events} events differ from the torch network; first in event "
-                f"{first.event}, layer {first.layer!r}, element {first.element}: {first.got!r} instead of {first.expected!r}"
+                f"{first.event}, layer {first.layer!r}, element {first.element}: {first.got!r} instead of "
+                f"{first.expected!r}"
             )
     return "the representations of the network do not agree:\n" + "\n".join(lines)
 
@@ -145,6 +133,8 @@ def _load_verdict(folder: Path) -> Verdict:
 
 
 def _compute_cost(context: StageContext) -> MeasuredCosts:
+    from trigger_prune.cost.analytic import AnalyticCost
+
     config, events = context.config, context.result("load")
     target = make_target(config.target)
     deployed = deployed_network(context)
@@ -217,7 +207,7 @@ VERIFY: Stage[Verdict] = Stage(
     compute=_compute_verify,
     save=_save_verdict,
     load=_load_verdict,
-    publish=lambda folder, out: [publish_file(folder / "verify.json", out)],
+    publish=lambda folder, out: [copy_atomically(folder / "verify.json", out / "verify.json")],
     files=model_files,
     tools=("torch", "onnxruntime", "qonnx", "hls4ml", "alkaid"),
 )

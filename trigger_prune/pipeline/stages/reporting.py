@@ -19,8 +19,9 @@ from trigger_prune.config.project import make_budget, make_target
 from trigger_prune.data.builtin_events import data_card
 from trigger_prune.errors import ConfigError
 from trigger_prune.physics.classification import evaluate_classifier
+from trigger_prune.pipeline.artefacts import copy_atomically
 from trigger_prune.pipeline.stage import Stage, StageContext
-from trigger_prune.pipeline.stages.deployment import deployed_network, publish_file
+from trigger_prune.pipeline.stages.deployment import deployed_network
 from trigger_prune.pipeline.stages.events import Events, make_batches
 from trigger_prune.pipeline.stages.training import model_files, trained_float_model
 from trigger_prune.quantize.describe import describe_network
@@ -201,7 +202,9 @@ REPORT: Stage[Any] = Stage(
     compute=_compute,
     save=_save,
     load=_load,
-    publish=lambda folder, out: [publish_file(folder / name, out) for name in ("report.html", "summary.json")],
+    publish=lambda folder, out: [
+        copy_atomically(folder / name, out / name) for name in ("report.html", "summary.json")
+    ],
     files=model_files,
     tools=("matplotlib",),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import fx, nn
@@ -35,8 +35,8 @@ class RtlCost:
     adders_per_stage: float = 5.0
     timeout_s: float = 900.0
     memory_limit_mib: float = 8192.0
-    name: str = field(default="rtl", init=False)
-    stage: CostStage = field(default=CostStage.RTL_SYNTH, init=False)
+    name = "rtl"
+    stage = CostStage.RTL_SYNTH
 
     def measure(self, network: nn.Module, target: Target) -> HardwareReport:
         """Cost of a quantised network.

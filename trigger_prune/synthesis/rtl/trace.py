@@ -1,7 +1,7 @@
 """From a frozen network to alkaid's adder graph ("comb"), and its bit-exact interpreter.
 
-alkaid (calad0i, LGPL-3.0; successor of da4ml, arXiv:2507.04535) turns constant matrix products into shared shift-and-add
-trees. Two of its defaults are not used here:
+alkaid (calad0i, LGPL-3.0; successor of da4ml, arXiv:2507.04535) turns constant matrix products into shared
+shift-and-add trees. Two of its defaults are not used here:
 
 * ``canonicalize_msb_wraps``, a clean-up pass of version 0.8.2, reads the wrong bit behind a one-bit activation, in the
   interpreter and in the Verilog. It is replaced by the identity while a network is traced; the cost does not change.
@@ -110,7 +110,7 @@ def _weights_to_multiply_directly(weights: NDArray[Any], inputs: Any) -> NDArray
     * Those of inputs that are a lone sign bit (0 or -1): its look-up tables for one-bit inputs take them for 0 or 1.
     """
     direct = np.array([v.low == v.high or (v.low < 0 and sum(v.kif) == 1) for v in np.asarray(inputs).ravel()])
-    return np.broadcast_to(direct[:, None], weights.shape) & (weights != 0)
+    return np.asarray(np.broadcast_to(direct[:, None], weights.shape) & (weights != 0), dtype=np.bool_)
 
 
 def predict(comb: Any, x: ArrayLike, *, threads: int = 1) -> NDArray[np.float64]:
@@ -131,7 +131,7 @@ def predict(comb: Any, x: ArrayLike, *, threads: int = 1) -> NDArray[np.float64]
 def probe_events(
     input_type: FixedPoint, input_shape: tuple[int, ...], *, n_random: int = 256, seed: int = 0
 ) -> NDArray[np.float64]:
-    """Events ``(n, *input_shape)`` that exercise the corners: all lowest, all highest, zero, one LSB, then random ones."""
+    """Events ``(n, *input_shape)``: all lowest, all highest, zero, one LSB up and down, corners, then random ones."""
     rng = np.random.default_rng(seed)
     low, high = input_type.min_code, input_type.max_code
     constant = [np.full(input_shape, code) for code in (low, high, 0, 1, max(low, -1))]

@@ -1,7 +1,7 @@
 """Counts the LUTs, registers, DSPs and block RAMs of a Verilog design: Yosys, mapped to UltraScale+ cells.
 
-This is logic synthesis without place and route: it says nothing about the clock that is reached. Yosys maps carry chains
-to CARRY4 and LUTs as for a 7-series device whatever the family; pairs of small LUTs are not packed into LUT6_2.
+This is logic synthesis without place and route: it says nothing about the clock that is reached. Yosys maps LUTs and
+carry chains (CARRY4) as for a 7-series device whatever the family; pairs of small LUTs are not packed into LUT6_2.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LUT = re.compile(r"LUT[1-6]")
 class CellCounts:
     """Mapped design. ``lut`` counts LUT1..LUT6 and inverters, ``bram18`` halves of a 36 Kbit block RAM.
 
-    cells holds every cell type as Yosys names it; script says which of the worker's two scripts ran; seconds is wall time.
+    cells holds every cell type as Yosys names it, script names the worker's script that ran, seconds is wall time.
     """
 
     lut: int
@@ -41,7 +41,12 @@ class CellCounts:
 
 
 def synthesize(
-    sources: Sequence[Path], top: str, *, timeout_s: float = 900.0, memory_limit_mib: float = 8192.0, family: str = FAMILY
+    sources: Sequence[Path],
+    top: str,
+    *,
+    timeout_s: float = 900.0,
+    memory_limit_mib: float = 8192.0,
+    family: str = FAMILY,
 ) -> CellCounts:
     """Map a Verilog design in a child process and count its cells. ``sources`` must hold every module under ``top``.
 
