@@ -3,9 +3,10 @@
     python benchmarks/cost_model.py [--quick] [--fit] [--record FILE]
 
 Random dense layers and small networks are built by alkaid (distributed arithmetic, Verilog) and mapped to LUTs by
-Yosys; the LUTs, registers and pipeline stages found there are compared with ``AnalyticCost``. The layers the constants
-of ``trigger_prune.cost.analytic`` were fitted on (``--fit`` prints the fit) are drawn from another seed than those of the
-comparison. Weights are random: nothing here says anything about a trained network's accuracy. No vendor tool is run.
+Yosys; the LUTs, registers and pipeline stages found there are compared with ``AnalyticCost``. The networks that the
+constants of ``trigger_prune.cost.analytic`` were fitted on (``--fit`` maps them too and prints the fit) are drawn from
+other seeds than those of the comparison. Weights are random: nothing here says anything about a trained network's
+accuracy. No vendor tool is run.
 
 Prints a table and writes ``benchmarks/results/cost_model.json``.
 """
@@ -13,6 +14,7 @@ Prints a table and writes ``benchmarks/results/cost_model.json``.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -81,7 +83,7 @@ def random_network(rng: np.random.Generator, index: int) -> NetworkSpec:
         sparsity = float(rng.choice([0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95]))
     layers: list[WeightLayer] = []
     wire = input_type
-    for i, (n_in, n_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for i, (n_in, n_out) in enumerate(itertools.pairwise(sizes)):
         activated = i < len(sizes) - 2 or index % 3 == 1
         layers.append(random_layer(rng, n_out, n_in, sparsity, wire, activated, f"dense{i}"))
         wire = layers[-1].output_type or wire
@@ -194,7 +196,8 @@ def errors(sample: list[tuple[NetworkSpec, HardwareReport]], prefix: str) -> dic
 def table(sample: list[tuple[NetworkSpec, HardwareReport]]) -> str:
     """One line per network: mapped and estimated."""
     lines = [
-        f"{'network (non-zero weights)':36} {'LUT':>7} {'est.':>7} {'error':>7} {'FF':>6} {'est.':>6} {'cycles':>6} {'est.':>5}"
+        f"{'network (non-zero weights)':36} {'LUT':>7} {'est.':>7} {'error':>7} {'FF':>6} {'est.':>6} {'cycles':>6} "
+        f"{'est.':>5}"
     ]
     for spec, report in sample:
         e = AnalyticCost().estimate(spec, Target())
@@ -205,10 +208,11 @@ def table(sample: list[tuple[NetworkSpec, HardwareReport]]) -> str:
     return "\n".join(lines)
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Path, content: dict[str, Any], indent: int | None = 2) -> None:
+    """Write to a temporary name, then rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    temporary.write_text(json.dumps(content, indent=indent) + "\n")
     temporary.replace(path)
 
 
@@ -256,7 +260,8 @@ def main() -> None:
     for name, value in figures.items():
         print(f"{name:40} {value}")
     if arguments.record:
-        write_json(arguments.record, {"networks": record([s for s in sample if s[0].n_weights <= 1000])})
+        small = [network for network in sample if network[0].n_weights <= 1000]
+        write_json(arguments.record, {"networks": record(small)}, indent=None)
     content = {
         "figures": figures,
         "command": shlex.join(["python", *sys.argv]),

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from trigger_prune.cost.csd import csd_digits
 from trigger_prune.errors import CostError
 
-_MAX_CODE = 2**52
+MAX_CODE = 2**52
+"""Largest accumulator whose width is computed exactly."""
 
 Ints = NDArray[np.int64]
 
@@ -49,6 +50,7 @@ class AdderTrees:
     level_bits   widest adder of every level, first level first (``depth`` long)
     live_bits    bits alive after 0, 1, ... depth levels of adders, as if no two outputs shared anything
     sums         range of every output's accumulator, in units of the accumulator's LSB
+    zero_lsbs    low bits of every output's accumulator that are always 0, ``(out,)``
     """
 
     adder_bits: int
@@ -57,6 +59,7 @@ class AdderTrees:
     level_bits: tuple[int, ...]
     live_bits: tuple[int, ...]
     sums: Ranges
+    zero_lsbs: Ints
 
     @property
     def depth(self) -> int:
@@ -80,7 +83,7 @@ def build_trees(weight: Ints, bias: Ints, inputs: Ranges, name: str = "layer") -
     low, high = np.broadcast_to(inputs.low, weight.shape), np.broadcast_to(inputs.high, weight.shape)
     reach = np.maximum(np.abs(low), np.abs(high)).astype(np.float64)
     bound = float((np.abs(weight).astype(np.float64) * reach).sum(axis=1).max(initial=0) + np.abs(bias).max(initial=0))
-    if bound >= _MAX_CODE:
+    if bound >= MAX_CODE:
         raise CostError(
             f"layer {name}: its accumulator can reach {bound:.3g} LSBs, more than 2**52",
             hint="use fewer bits for the weights or the inputs of this layer",
@@ -98,7 +101,7 @@ def build_trees(weight: Ints, bias: Ints, inputs: Ranges, name: str = "layer") -
     trailing_zeros = np.bitwise_count(((base[biased] & -base[biased]) - 1).astype(np.uint64)).astype(np.int64)
     outs, lsbs = np.concatenate([out, biased]), np.concatenate([shift, trailing_zeros])
     lows, highs = np.concatenate([lows, base[biased]]), np.concatenate([highs, base[biased]])
-    order = np.lexsort((lsbs, outs))
+    order = np.lexsort((highs, lows, lsbs, outs))  # by LSB; the rest makes the result independent of the inputs' order
     adder_bits, level_bits, live_bits = 0, [], []
     outs, lsbs, lows, highs = outs[order], lsbs[order], lows[order], highs[order]
     while True:
@@ -118,5 +121,9 @@ def build_trees(weight: Ints, bias: Ints, inputs: Ranges, name: str = "layer") -
         outs, lsbs = outs[left], lsbs[left]  # sorted: the left operand has the lower LSB
     sum_low, sum_high = base.copy(), base.copy()
     sum_low[outs], sum_high[outs] = lows, highs
+    zero_lsbs = np.zeros(len(weight), dtype=np.int64)
+    zero_lsbs[outs] = lsbs
     reached = int((digits != 0).any(axis=(0, 2)).sum())
-    return AdderTrees(adder_bits, len(order), reached, tuple(level_bits), tuple(live_bits), Ranges(sum_low, sum_high))
+    return AdderTrees(
+        adder_bits, len(order), reached, tuple(level_bits), tuple(live_bits), Ranges(sum_low, sum_high), zero_lsbs
+    )

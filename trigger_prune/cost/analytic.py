@@ -41,10 +41,10 @@ if TYPE_CHECKING:
 TOOL_VERSION = "1"
 """Changes with every change of the formulas or constants, so that stored reports are not mixed."""
 
-ADDER_LUT = 0.858
-SHARING = 0.058
-RELU_LUT = 0.40
-SATURATION_LUT = 1.30
+ADDER_LUT = 0.851
+SHARING = 0.057
+RELU_LUT = 0.43
+SATURATION_LUT = 1.28
 
 LUT_ERROR_MEDIAN = 0.04
 LUT_ERROR_90 = 0.25
@@ -62,11 +62,10 @@ class ConversionBits:
 
 def conversion_bits(live: LiveLayer) -> ConversionBits:
     """Bits of the conversions behind one layer. Only a conversion that can change a value counts."""
-    layer, sums = live.layer, live.trees.sums
+    layer, sums, varies = live.layer, live.sums, live.alive
     fixed = layer.output_type
-    dropped = 0 if fixed is None else live.fraction - fixed.fraction
-    kept = np.maximum(bit_widths(sums.low, sums.high) - max(dropped, 0), 0)
-    varies = ~sums.constant
+    dropped = 0 if fixed is None else layer.accumulator_fraction - fixed.fraction
+    kept = np.maximum(bit_widths(sums.low, sums.high) - np.maximum(dropped, live.trees.zero_lsbs), 0)
     relu = int(kept[varies & (sums.low < 0) & (sums.high > 0)].sum()) if layer.relu else 0
     if fixed is None or fixed.overflow is Overflow.AP_WRAP:
         return ConversionBits(relu, 0)
@@ -186,7 +185,8 @@ def _pipeline(
             now += 1.07 + 0.025 * width
             line.append((now, index, alive * _sharing(live) * positions))
         now += 1.0 if bits.saturation else 0.0
-        line.append((now, index, int(live.outputs.widths.sum()) * positions))
+        # A wider output type adds only bits that are always 0.
+        line.append((now, index, min(int(live.outputs.widths[live.alive].sum()), trees.live_bits[-1]) * positions))
     stages = max(1, math.ceil(now / adders_per_stage - 1e-9))
     registers = [0.0] * len(layers)
     registers[0] += input_bits

@@ -7,44 +7,52 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trigger_prune.cost.adder_tree import AdderTrees, Ranges, build_trees
+from trigger_prune.cost.adder_tree import MAX_CODE, AdderTrees, Ranges, build_trees
 from trigger_prune.cost.network import NetworkSpec, WeightLayer
+from trigger_prune.errors import CostError
 from trigger_prune.fixed_point import FixedPoint, Overflow
+
+Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class LiveLayer:
-    """One layer as it is built: only outputs that something later uses.
+    """One layer as it is built.
 
-    ``alive`` is ``(out,)``; ``fraction`` the fraction bits of the accumulator; ``outputs`` the range of every output's
-    code, in the output type, or in accumulator codes where the layer has no output type.
+    alive     ``(out,)``, outputs that vary and that something later uses; only they have adders
+    trees     their adder trees
+    sums      range of every output's accumulator code, ``(out,)``
+    outputs   range of every output's code in the output type (in accumulator codes where there is none), ``(out,)``
     """
 
     layer: WeightLayer
-    alive: NDArray[np.bool_]
-    fraction: int
+    alive: Bools
     trees: AdderTrees
+    sums: Ranges
     outputs: Ranges
 
 
 def live_layers(spec: NetworkSpec) -> tuple[LiveLayer, ...]:
     """The layers of a chain without what synthesis would remove.
 
-    An output is dead when every weight on it in the next layer is zero; an output is a constant when its range holds
-    one value. Which weights of the next layer belong to an output is known for dense on dense, convolution on
-    convolution, and dense on a flattened convolution (channel first, torch's order). Where the shapes fit none of
-    these, every output counts as used and may take any value of its type. Raises CostError for accumulators beyond
-    2**52.
+    An output is a constant when its range holds one value, and dead when every weight on it that matters is zero.
+    Which weights of the next layer belong to an output is known for dense on dense, convolution on convolution, and
+    dense on a flattened convolution (channel first, torch's order). Where the shapes fit none of these, every output
+    counts as used and may take any value of its type. A network that is no chain (a sum of two branches) must not have
+    layers that fit by accident. Raises CostError for accumulators beyond 2**52.
     """
     layers = spec.layers
-    built: list[LiveLayer] = []
-    alive_next = _alive_outputs(layers)
-    incoming: Ranges | None = None
-    previous: FixedPoint | None = None
-    for layer, alive in zip(layers, alive_next, strict=True):
-        built.append(_build(layer, alive, incoming if previous == layer.input_type else None))
-        incoming, previous = built[-1].outputs, layer.output_type
-    return tuple(built)
+    inputs, sums, outputs = [], [], []
+    for i, layer in enumerate(layers):
+        known = i > 0 and layers[i - 1].output_type == layer.input_type
+        inputs.append(_input_ranges(layer, outputs[-1] if known else None))
+        sums.append(_sum_ranges(layer, inputs[-1]))
+        outputs.append(_convert(sums[-1], layer))
+    alive = _alive_outputs(layers, [~ranges.constant for ranges in outputs])
+    return tuple(
+        LiveLayer(layer, alive[i], _trees(layer, alive[i], inputs[i]), sums[i], outputs[i])
+        for i, layer in enumerate(layers)
+    )
 
 
 def channels_in(layer: WeightLayer) -> int:
@@ -52,38 +60,55 @@ def channels_in(layer: WeightLayer) -> int:
     return int(layer.weight.shape[1]) * layer.groups
 
 
-def _alive_outputs(layers: tuple[WeightLayer, ...]) -> list[NDArray[np.bool_]]:
-    """Backwards: which outputs of every layer are used by something that is itself used."""
-    alive: list[NDArray[np.bool_]] = [np.ones(len(layers[-1].weight), dtype=bool)] if layers else []
-    for layer, following in zip(layers[-2::-1], layers[:0:-1], strict=True):
+def _alive_outputs(layers: tuple[WeightLayer, ...], vary: list[Bools]) -> list[Bools]:
+    """Backwards: which outputs of every layer vary and are used by something that is itself alive."""
+    alive = [vary[-1]] if layers else []
+    for layer, following, varies in zip(layers[-2::-1], layers[:0:-1], vary[-2::-1], strict=True):
         used = _used_inputs(following, alive[0])
         n_out = len(layer.weight)
         if used.size == n_out:
-            alive.insert(0, used)
+            alive.insert(0, used & varies)
         elif following.kind == "dense" and layer.kind != "dense" and used.size % n_out == 0:
-            alive.insert(0, np.any(used.reshape(n_out, -1), axis=1).ravel())
+            alive.insert(0, np.any(used.reshape(n_out, -1), axis=1).ravel() & varies)
         else:
-            alive.insert(0, np.ones(n_out, dtype=bool))
+            alive.insert(0, varies)
     return alive
 
 
-def _used_inputs(layer: WeightLayer, alive: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _used_inputs(layer: WeightLayer, alive: Bools) -> Bools:
     """Inputs (channels) with a non-zero weight towards any live output."""
     per_group = (layer.weight != 0).reshape(*layer.weight.shape[:2], -1).any(axis=2) & alive[:, None]
     per_group = per_group.reshape(layer.groups, -1, layer.weight.shape[1])
-    used: NDArray[np.bool_] = np.any(per_group, axis=1).ravel()
+    used: Bools = np.any(per_group, axis=1).ravel()
     return used
 
 
-def _build(layer: WeightLayer, alive: NDArray[np.bool_], incoming: Ranges | None) -> LiveLayer:
-    product_fraction = layer.input_type.fraction + layer.weight_type.fraction
-    fraction = max(product_fraction, layer.bias_type.fraction) if layer.bias.any() else product_fraction
-    weight = (layer.weight * alive.reshape(-1, *(1 for _ in layer.weight.shape[1:]))) << (fraction - product_fraction)
-    bias = np.where(alive, layer.bias, 0)
-    bias = bias << max(fraction - layer.bias_type.fraction, 0)
-    columns = _input_ranges(layer, incoming)
-    trees = build_trees(weight.reshape(len(weight), -1), bias, columns, layer.name)
-    return LiveLayer(layer, alive, fraction, trees, _convert(trees.sums, layer, fraction))
+def _accumulator_codes(layer: WeightLayer) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Weights ``(out, n)`` and biases ``(out,)`` in units that make every product an accumulator code."""
+    fraction = layer.accumulator_fraction
+    shift = fraction - layer.input_type.fraction - layer.weight_type.fraction
+    weight = layer.weight.astype(np.int64).reshape(len(layer.weight), -1) << shift
+    bias = layer.bias.astype(np.int64) << max(fraction - layer.bias_type.fraction, 0)
+    return weight, bias
+
+
+def _trees(layer: WeightLayer, alive: Bools, inputs: Ranges) -> AdderTrees:
+    weight, bias = _accumulator_codes(layer)
+    return build_trees(np.where(alive[:, None], weight, 0), np.where(alive, bias, 0), inputs, layer.name)
+
+
+def _sum_ranges(layer: WeightLayer, inputs: Ranges) -> Ranges:
+    if layer.accumulator_bound >= MAX_CODE:
+        raise CostError(
+            f"layer {layer.name}: its accumulator can reach {layer.accumulator_bound:.3g} LSBs, more than 2**52",
+            hint="use fewer bits for the weights or the inputs of this layer",
+        )
+    weight, bias = _accumulator_codes(layer)
+    at_low, at_high = weight * inputs.low, weight * inputs.high
+    return Ranges(
+        bias + np.minimum(at_low, at_high).sum(axis=1, dtype=np.int64),
+        bias + np.maximum(at_low, at_high).sum(axis=1, dtype=np.int64),
+    )
 
 
 def _input_ranges(layer: WeightLayer, incoming: Ranges | None) -> Ranges:
@@ -104,7 +129,7 @@ def _input_ranges(layer: WeightLayer, incoming: Ranges | None) -> Ranges:
     return Ranges(np.repeat(low[channel], kernel, axis=1), np.repeat(high[channel], kernel, axis=1))
 
 
-def _convert(sums: Ranges, layer: WeightLayer, fraction: int) -> Ranges:
+def _convert(sums: Ranges, layer: WeightLayer) -> Ranges:
     """Range after the ReLU and the conversion to the output type."""
     low, high = sums.low, sums.high
     if layer.relu:
@@ -112,7 +137,7 @@ def _convert(sums: Ranges, layer: WeightLayer, fraction: int) -> Ranges:
     fixed = layer.output_type
     if fixed is None:
         return Ranges(low, high)
-    lsb = 2.0**-fraction
+    lsb = 2.0**-layer.accumulator_fraction
     width = min(52, 64 + fixed.fraction)  # wide enough for any accumulator
     free = FixedPoint(width, width - fixed.fraction, True, fixed.rounding, Overflow.AP_SAT)
     first, last = free.to_code(low * lsb), free.to_code(high * lsb)

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch.nn import functional
-from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from trigger_prune.errors import ModelError, UnsupportedLayerError
+from trigger_prune.quantize.batch_norm import NORMS, fold_batch_norm
 from trigger_prune.quantize.layers import WEIGHT_LAYERS, FixedQuantizer
 
 
@@ -30,7 +30,7 @@ class LayerSupport:
 
 
 SUPPORTED: tuple[LayerSupport, ...] = (
-    LayerSupport("Linear", "quantised weights"),
+    LayerSupport("Linear", "quantised weights", remark="on one vector per event"),
     LayerSupport("Conv1d", "quantised weights", remark="kernel size 1, or without pooling, deploys"),
     LayerSupport("Conv2d", "quantised weights", deploys=False, remark="trains and quantises"),
     LayerSupport("BatchNorm1d", "folded into the layer before it"),
@@ -49,17 +49,37 @@ PASS_THROUGH = (nn.Flatten, nn.MaxPool1d, nn.MaxPool2d)
 """Modules whose output has exactly the fixed-point type of their input."""
 
 _WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d)
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 _REMOVED = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Identity)
-_KNOWN = (*_WEIGHTED, *_NORMS, *_REMOVED, nn.ReLU, *PASS_THROUGH, FixedQuantizer)
+_OTHERS = (*NORMS, *_REMOVED, nn.ReLU, *PASS_THROUGH)
 _RELU_CALLS = (functional.relu, torch.relu)
+_DROPOUT_CALLS = (functional.dropout, functional.dropout1d, functional.dropout2d)
+_ADD_CALLS = (operator.add, operator.iadd, torch.add)
+_MEAN_HINT = "write the mean over positions as a frozen depthwise Conv1d, as models/deep_sets.py does"
+_LOGITS_HINT = "export logits; arg max, softmax or a threshold is applied outside the network"
+_SHAPE_HINT = "use nn.Flatten; the graph may not depend on shapes"
 _HINTS = {
-    "mean": "write the mean over positions as a frozen depthwise Conv1d, as models/deep_sets.py does",
-    "Softmax": "export logits; arg max or a threshold is applied outside the network",
-    "AdaptiveAvgPool1d": "hls4ml converts it silently wrong; write the mean as models/deep_sets.py does",
-    "view": "use nn.Flatten",
-    "reshape": "use nn.Flatten",
+    "mean": _MEAN_HINT,
+    "adaptiveavgpool1d": f"hls4ml converts it silently wrong; {_MEAN_HINT}",
+    "avgpool1d": _MEAN_HINT,
+    "softmax": _LOGITS_HINT,
+    "logsoftmax": _LOGITS_HINT,
+    "sigmoid": _LOGITS_HINT,
+    "view": _SHAPE_HINT,
+    "reshape": _SHAPE_HINT,
+    "size": _SHAPE_HINT,
+    "getattr": _SHAPE_HINT,
+    "linear": "use nn.Linear",
+    "conv1d": "use nn.Conv1d",
+    "conv2d": "use nn.Conv2d",
+    "parametrizedlinear": "call torch.nn.utils.parametrize.remove_parametrizations first",
+    "parametrizedconv1d": "call torch.nn.utils.parametrize.remove_parametrizations first",
+    "parametrizedconv2d": "call torch.nn.utils.parametrize.remove_parametrizations first",
+    "quantlinear": "the network is quantised already",
+    "quantconv1d": "the network is quantised already",
+    "quantconv2d": "the network is quantised already",
+    "fixedquantizer": "the network is quantised already",
 }
+"""Remedies by name of layer or function, in lower case and without underscores."""
 
 
 class _Tracer(fx.Tracer):
@@ -69,7 +89,13 @@ class _Tracer(fx.Tracer):
 
 def trace(model: nn.Module) -> fx.GraphModule:
     """A copy of ``model`` as a graph in eval mode. Raises ModelError when its forward cannot be traced."""
-    model = copy.deepcopy(model).eval()
+    try:
+        model = copy.deepcopy(model).eval()
+    except (RuntimeError, TypeError) as error:
+        raise ModelError(
+            f"{type(model).__name__} cannot be copied: {error}",
+            hint="make weight normalisation and torch.nn.utils.prune masks permanent (remove_weight_norm, prune.remove)",
+        ) from error
     tracer = _Tracer()
     try:
         graph = tracer.trace(model)
@@ -85,16 +111,18 @@ def prepare(model: nn.Module) -> fx.GraphModule:
     """Trace, bring functional calls to module form, fold BatchNorm, drop Dropout, and check every layer.
 
     The result computes what ``model.eval()`` computes (up to rounding of the folded BatchNorm) with the layers of
-    ``SUPPORTED`` only. Raises UnsupportedLayerError naming layer and remedy.
+    ``SUPPORTED`` only. Raises ModelError, or UnsupportedLayerError naming layer and remedy.
     """
     network = trace(model)
     _calls_to_modules(network)
+    _check_borders(network)
     _check_layers(network)
-    _fold_batch_norm(network)
     for node in list(network.graph.nodes):
         if isinstance(module_of(network, node), _REMOVED):
             node.replace_all_uses_with(node.args[0])
             network.graph.erase_node(node)
+    _undo_inplace(network)
+    fold_batch_norm(network)
     network.delete_all_unused_submodules()
     network.graph.lint()
     network.recompile()
@@ -108,7 +136,7 @@ def module_of(network: fx.GraphModule, node: fx.Node) -> nn.Module | None:
 
 def is_add(node: fx.Node) -> bool:
     """True for ``a + b`` in any of its spellings."""
-    return (node.op == "call_function" and node.target in (operator.add, torch.add)) or (
+    return (node.op == "call_function" and node.target in _ADD_CALLS) or (
         node.op == "call_method" and node.target == "add"
     )
 
@@ -118,73 +146,135 @@ def is_cat(node: fx.Node) -> bool:
     return node.op == "call_function" and node.target in (torch.cat, torch.concat)
 
 
+def add_module(network: fx.GraphModule, wish: str, module: nn.Module) -> str:
+    """Give ``network`` a new submodule; returns its name, ``wish`` or, where that is taken, one made from it."""
+    name = wish
+    while hasattr(network, name):
+        name += "_"
+    network.add_submodule(name, module)
+    return name
+
+
 def _calls_to_modules(network: fx.GraphModule) -> None:
     for node in list(network.graph.nodes):
-        module: nn.Module | None = None
-        if (node.op == "call_function" and node.target in _RELU_CALLS) or (
-            node.op == "call_method" and node.target == "relu"
-        ):
-            module = nn.ReLU()
-        elif (node.op == "call_function" and node.target is torch.flatten) or (
-            node.op == "call_method" and node.target == "flatten"
-        ):
-            module = nn.Flatten(*node.args[1:], **{k: v for k, v in node.kwargs.items() if k != "input"})
-            if module.start_dim != 1 or module.end_dim != -1:
-                raise UnsupportedLayerError(f"{node.name}: flatten must start at dimension 1 and run to the last")
+        module = _as_module(node)
         if module is None:
             continue
-        network.add_submodule(node.name, module)
+        name = add_module(network, node.name, module)
         with network.graph.inserting_before(node):
-            replacement = network.graph.call_module(node.name, (node.args[0] if node.args else node.kwargs["input"],))
+            replacement = network.graph.call_module(name, (node.args[0] if node.args else node.kwargs["input"],))
         node.replace_all_uses_with(replacement)
         network.graph.erase_node(node)
     network.recompile()
 
 
-def _check_layers(network: fx.GraphModule) -> None:
+def _as_module(node: fx.Node) -> nn.Module | None:
+    function = node.target if node.op == "call_function" else None
+    method = node.target if node.op == "call_method" else None
+    arguments = {k: v for k, v in node.kwargs.items() if k != "input"}
+    if function in _RELU_CALLS or method == "relu":
+        return nn.ReLU(inplace=bool(arguments.get("inplace", node.args[1] if len(node.args) > 1 else False)))
+    if function in _DROPOUT_CALLS:
+        if arguments.get("training", node.args[2] if len(node.args) > 2 else True):
+            raise UnsupportedLayerError(
+                f"{node.name}: this dropout also acts in evaluation", hint="pass training=self.training, or use nn.Dropout"
+            )
+        return nn.Identity()
+    if function is torch.flatten or method == "flatten":
+        flatten = nn.Flatten(*node.args[1:], **{"start_dim": 0, **arguments} if len(node.args) < 2 else arguments)  # type: ignore[arg-type]
+        _require_flat(node.name, flatten)
+        return flatten
+    return None
+
+
+def _require_flat(name: str, flatten: nn.Flatten) -> None:
+    if (flatten.start_dim, flatten.end_dim) != (1, -1):
+        raise UnsupportedLayerError(f"{name}: flatten must start at dimension 1 and run to the last")
+
+
+def _check_borders(network: fx.GraphModule) -> None:
     placeholders = [node for node in network.graph.nodes if node.op == "placeholder"]
     if len(placeholders) != 1:
         raise UnsupportedLayerError(
             f"the network takes {len(placeholders)} inputs; exactly one is supported",
             hint="concatenate the inputs into one array of features",
         )
-    seen: set[str] = set()
-    for node in network.graph.nodes:
-        if node.op in ("placeholder", "output") or is_add(node) or is_cat(node):
-            continue
-        module = module_of(network, node)
-        if isinstance(module, _KNOWN):
-            if isinstance(module, _WEIGHTED) and str(node.target) in seen:
-                raise UnsupportedLayerError(
-                    f"layer {node.target!r} is called twice", hint="give each call a layer of its own"
-                )
-            seen.add(str(node.target))
-            continue
-        what = type(module).__name__ if module is not None else getattr(node.target, "__name__", str(node.target))
-        names = ", ".join(entry.layer for entry in SUPPORTED)
+    output = next(node for node in network.graph.nodes if node.op == "output")
+    if not isinstance(output.args[0], fx.Node):
         raise UnsupportedLayerError(
-            f"layer {str(node.target) if module is not None else node.name!r} is a {what}, which is not supported",
-            hint=_HINTS.get(what, f"supported: {names}"),
+            f"the network returns a {type(output.args[0]).__name__}; exactly one tensor is supported",
+            hint="return the logits as one tensor",
         )
 
 
-def _fold_batch_norm(network: fx.GraphModule) -> None:
-    for node in list(network.graph.nodes):
-        norm = module_of(network, node)
-        if not isinstance(norm, _NORMS):
+def _check_layers(network: fx.GraphModule) -> None:
+    seen: set[str] = set()
+    for node in network.graph.nodes:
+        if node.op in ("placeholder", "output"):
             continue
-        source: Any = node.args[0]
-        layer = module_of(network, source) if isinstance(source, fx.Node) else None
-        if not isinstance(layer, _WEIGHTED) or len(source.users) != 1:
-            raise UnsupportedLayerError(
-                f"BatchNorm {node.target!r} does not directly follow a Linear or Conv layer of its own",
-                hint="inputs are standardised by the toolkit; put BatchNorm between a weight layer and its ReLU",
-            )
-        if isinstance(layer, nn.Linear):
-            fused: nn.Module = fuse_linear_bn_eval(layer, norm)
+        if is_add(node):
+            _check_add(node)
+        elif is_cat(node):
+            _check_cat(node)
         else:
-            fused = fuse_conv_bn_eval(layer, norm)
-        network.set_submodule(str(source.target), fused)
-        node.replace_all_uses_with(source)
-        network.graph.erase_node(node)
-    network.recompile()
+            _check_module(node, module_of(network, node), seen)
+
+
+def _check_add(node: fx.Node) -> None:
+    if len(node.args) != 2 or node.kwargs or not all(isinstance(arg, fx.Node) for arg in node.args):
+        raise UnsupportedLayerError(
+            f"{node.name}: only the sum of two wires is supported, {node.format_node()}",
+            hint="a constant belongs into the bias of a layer",
+        )
+
+
+def _check_cat(node: fx.Node) -> None:
+    """Brings the call to the form ``cat([wires], dim=dim)`` as well."""
+    tensors = node.args[0] if node.args else node.kwargs.get("tensors", ())
+    dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", node.kwargs.get("axis", 0))
+    wires = list(tensors) if isinstance(tensors, (list, tuple)) else []
+    if not wires or not all(isinstance(wire, fx.Node) for wire in wires):
+        raise UnsupportedLayerError(f"{node.name}: cat takes a list of wires")
+    if dim not in (1, -1):
+        raise UnsupportedLayerError(
+            f"{node.name}: cat along dimension {dim} is not supported", hint="concatenate features: dim=1"
+        )
+    node.args, node.kwargs = (wires,), {"dim": dim}
+
+
+def _check_module(node: fx.Node, module: nn.Module | None, seen: set[str]) -> None:
+    name = str(node.target)
+    # Exactly these types: a subclass (a parametrised layer, say) may compute something else.
+    if type(module) in _WEIGHTED:
+        if name in seen:
+            raise UnsupportedLayerError(f"layer {name!r} is called twice", hint="give each call a layer of its own")
+        seen.add(name)
+        if getattr(module, "padding_mode", "zeros") != "zeros":
+            raise UnsupportedLayerError(
+                f"layer {name!r} has padding_mode {module.padding_mode!r}",  # type: ignore[union-attr]
+                hint="only 'zeros' can be deployed",
+            )
+    elif isinstance(module, nn.Flatten):
+        _require_flat(name, module)
+    elif not isinstance(module, _OTHERS):
+        what = type(module).__name__ if module is not None else getattr(node.target, "__name__", name)
+        raise UnsupportedLayerError(
+            f"layer {name if module is not None else node.name!r} is a {what}, which is not supported",
+            hint=_HINTS.get(
+                what.lower().replace("_", ""), f"supported: {', '.join(entry.layer for entry in SUPPORTED)}"
+            ),
+        )
+
+
+def _undo_inplace(network: fx.GraphModule) -> None:
+    """Hardware wires do not change: a ReLU in place is an ordinary one unless something else reads the wire."""
+    for node in network.graph.nodes:
+        module = module_of(network, node)
+        if isinstance(module, nn.ReLU) and module.inplace:
+            source: Any = node.args[0]
+            if len(source.users) > 1:
+                raise UnsupportedLayerError(
+                    f"ReLU {node.name!r} overwrites {source.name!r}, which is also used elsewhere",
+                    hint="use ReLU without inplace=True",
+                )
+            network.set_submodule(str(node.target), nn.ReLU())

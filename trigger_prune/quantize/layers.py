@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trigger_prune.errors import ModelError
 from trigger_prune.fixed_point import FixedPoint
 
 
@@ -34,16 +33,22 @@ class FixedQuantizer(nn.Module):
 class _QuantisedWeights(nn.Module):
     """Shared by the three weight layers: mask, types, quantised weight and bias."""
 
-    weight: nn.Parameter
-    bias: nn.Parameter | None
+    weight: Tensor
+    bias: Any  # nn.Parameter or None; torch declares it differently in each of its layers
     weight_mask: Tensor
     weight_type: FixedPoint
     bias_type: FixedPoint
 
-    def _set_types(self, weight_type: FixedPoint, bias_type: FixedPoint) -> None:
+    def _take_over(self, source: nn.Module, weight_type: FixedPoint, bias_type: FixedPoint) -> None:
+        """Values and ``requires_grad`` of the source's parameters, the types, and a mask that keeps every weight."""
         self.weight_type = weight_type
         self.bias_type = bias_type
-        self.register_buffer("weight_mask", torch.ones_like(self.weight))
+        values = dict(source.named_parameters(recurse=False))
+        with torch.no_grad():
+            for name, own in self.named_parameters(recurse=False):
+                own.copy_(values[name])
+                own.requires_grad_(values[name].requires_grad)
+        self.register_buffer("weight_mask", torch.ones_like(self.weight, requires_grad=False))
 
     def quantized_weight(self) -> Tensor:
         """Masked weight on its grid, shape of ``weight``."""
@@ -61,17 +66,21 @@ class QuantLinear(_QuantisedWeights, nn.Linear):
     """``nn.Linear`` with quantised, masked weight and quantised bias."""
 
     def __init__(self, source: nn.Linear, weight_type: FixedPoint, bias_type: FixedPoint) -> None:
-        nn.Linear.__init__(self, source.in_features, source.out_features, bias=source.bias is not None)
-        self.load_state_dict(source.state_dict())
-        self._set_types(weight_type, bias_type)
+        nn.Linear.__init__(
+            self,
+            source.in_features,
+            source.out_features,
+            bias=source.bias is not None,
+            device=source.weight.device,
+            dtype=source.weight.dtype,
+        )
+        self._take_over(source, weight_type, bias_type)
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.linear(x, self.quantized_weight(), self.quantized_bias())
 
 
 def _conv_arguments(source: nn.Conv1d | nn.Conv2d) -> dict[str, Any]:
-    if source.padding_mode != "zeros":
-        raise ModelError(f"convolution with padding_mode {source.padding_mode!r}: only 'zeros' can be deployed")
     return {
         "in_channels": source.in_channels,
         "out_channels": source.out_channels,
@@ -81,6 +90,9 @@ def _conv_arguments(source: nn.Conv1d | nn.Conv2d) -> dict[str, Any]:
         "dilation": source.dilation,
         "groups": source.groups,
         "bias": source.bias is not None,
+        "padding_mode": source.padding_mode,
+        "device": source.weight.device,
+        "dtype": source.weight.dtype,
     }
 
 
@@ -89,11 +101,11 @@ class QuantConv1d(_QuantisedWeights, nn.Conv1d):
 
     def __init__(self, source: nn.Conv1d, weight_type: FixedPoint, bias_type: FixedPoint) -> None:
         nn.Conv1d.__init__(self, **_conv_arguments(source))
-        self.load_state_dict(source.state_dict())
-        self._set_types(weight_type, bias_type)
+        self._take_over(source, weight_type, bias_type)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x, self.quantized_weight(), self.quantized_bias())
+        result: Tensor = self._conv_forward(x, self.quantized_weight(), self.quantized_bias())
+        return result
 
 
 class QuantConv2d(_QuantisedWeights, nn.Conv2d):
@@ -101,11 +113,11 @@ class QuantConv2d(_QuantisedWeights, nn.Conv2d):
 
     def __init__(self, source: nn.Conv2d, weight_type: FixedPoint, bias_type: FixedPoint) -> None:
         nn.Conv2d.__init__(self, **_conv_arguments(source))
-        self.load_state_dict(source.state_dict())
-        self._set_types(weight_type, bias_type)
+        self._take_over(source, weight_type, bias_type)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x, self.quantized_weight(), self.quantized_bias())
+        result: Tensor = self._conv_forward(x, self.quantized_weight(), self.quantized_bias())
+        return result
 
 
 QuantWeightLayer = QuantLinear | QuantConv1d | QuantConv2d

@@ -28,7 +28,7 @@ _STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 11.5,
     # names come from users and may hold dollar signs
-    "text.parse_math": True,
+    "text.parse_math": False,
     "axes.unicode_minus": True,
     "axes.spines.top": False,
     "axes.spines.right": False,

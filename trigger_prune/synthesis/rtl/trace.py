@@ -10,6 +10,7 @@ shift-and-add trees. Two of its defaults are not used here:
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -119,7 +120,7 @@ def predict(comb: Any, x: ArrayLike, *, threads: int = 1) -> NDArray[np.float64]
     ``x`` is ``(n, *input_shape)``, values on the input grid. Raises CostError when the number of features differs.
     """
     events = np.asarray(x, dtype=np.float64)
-    flat = np.ascontiguousarray(events.reshape(len(events), -1))
+    flat = np.ascontiguousarray(events.reshape(len(events), math.prod(events.shape[1:])))
     n_in, n_out = comb.shape
     if flat.shape[1] != n_in:
         raise CostError(f"the traced network takes {n_in} inputs, the events have {flat.shape[1]}")
