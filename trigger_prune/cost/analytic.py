@@ -41,10 +41,10 @@ if TYPE_CHECKING:
 TOOL_VERSION = "1"
 """Changes with every change of the formulas or constants, so that stored reports are not mixed."""
 
-ADDER_LUT = 0.851
-SHARING = 0.057
-RELU_LUT = 0.43
-SATURATION_LUT = 1.28
+ADDER_LUT = 0.884
+SHARING = 0.073
+RELU_LUT = 1.10
+SATURATION_LUT = 1.14
 
 LUT_ERROR_MEDIAN = 0.04
 LUT_ERROR_90 = 0.25
@@ -164,6 +164,14 @@ def _lut(live: LiveLayer, bits: ConversionBits) -> float:
     return adders + RELU_LUT * bits.relu + SATURATION_LUT * bits.saturation
 
 
+def _output_bits(live: LiveLayer) -> int:
+    """Bits of the converted outputs, without low bits that are always 0 because the sum has none there."""
+    fixed = live.layer.output_type
+    dropped = 0 if fixed is None else live.layer.accumulator_fraction - fixed.fraction
+    zeros = np.maximum(live.trees.zero_lsbs - dropped, 0)
+    return int(np.maximum(live.outputs.widths - zeros, 0)[live.alive].sum())
+
+
 def _pipeline(
     spec: NetworkSpec, layers: tuple[LiveLayer, ...], conversions: list[ConversionBits], adders_per_stage: float
 ) -> tuple[int, list[int]]:
@@ -185,8 +193,7 @@ def _pipeline(
             now += 1.07 + 0.025 * width
             line.append((now, index, alive * _sharing(live) * positions))
         now += 1.0 if bits.saturation else 0.0
-        # A wider output type adds only bits that are always 0.
-        line.append((now, index, min(int(live.outputs.widths[live.alive].sum()), trees.live_bits[-1]) * positions))
+        line.append((now, index, _output_bits(live) * positions))
     stages = max(1, math.ceil(now / adders_per_stage - 1e-9))
     registers = [0.0] * len(layers)
     registers[0] += input_bits

@@ -42,7 +42,9 @@ def live_layers(spec: NetworkSpec) -> tuple[LiveLayer, ...]:
     layers that fit by accident. Raises CostError for accumulators beyond 2**52.
     """
     layers = spec.layers
-    inputs, sums, outputs = [], [], []
+    inputs: list[Ranges] = []
+    sums: list[Ranges] = []
+    outputs: list[Ranges] = []
     for i, layer in enumerate(layers):
         known = i > 0 and layers[i - 1].output_type == layer.input_type
         inputs.append(_input_ranges(layer, outputs[-1] if known else None))
