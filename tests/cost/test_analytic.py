@@ -164,7 +164,7 @@ def test_too_wide_accumulators_name_the_layer():
 
 
 def test_measure_reads_the_integers_out_of_a_quantised_network():
-    from trigger_prune.config.project import Precision
+    from trigger_prune.config.project import QuantizeConfig
     from trigger_prune.quantize.convert import quantize_model
     from trigger_prune.quantize.describe import describe_network
     from trigger_prune.quantize.layers import weight_layers
@@ -172,7 +172,7 @@ def test_measure_reads_the_integers_out_of_a_quantised_network():
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
     events = torch.from_numpy(INPUT.quantize(np.random.default_rng(0).uniform(0, 4, (200, 6)))).float()
-    quantised = quantize_model(model, events, INPUT, Precision())
+    quantised = quantize_model(model, events, INPUT, QuantizeConfig())
     report = AnalyticCost().measure(quantised, TARGET)
     assert report == AnalyticCost().estimate(describe_network(quantised), TARGET)
     for part in weight_layers(quantised).values():

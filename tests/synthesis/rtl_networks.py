@@ -58,9 +58,7 @@ def networks() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
             (3, 4),
         ),
         "conv2d": (
-            nn.Sequential(
-                nn.Conv2d(1, 3, 3), nn.ReLU(), quantizer(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(12, 4)
-            ),
+            nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), quantizer(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(12, 4)),
             (1, 6, 6),
         ),
         "conv2d_padded": (
@@ -85,9 +83,7 @@ def networks() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
             (2, 8),
         ),
         "average_pool": (
-            nn.Sequential(
-                nn.Conv1d(2, 4, 1), nn.ReLU(), quantizer(), nn.AvgPool1d(4), nn.Flatten(), nn.Linear(4, 4)
-            ),
+            nn.Sequential(nn.Conv1d(2, 4, 1), nn.ReLU(), quantizer(), nn.AvgPool1d(4), nn.Flatten(), nn.Linear(4, 4)),
             (2, 4),
         ),
         "residual": (Residual(), (6,)),

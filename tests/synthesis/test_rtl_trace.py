@@ -1,4 +1,5 @@
 from contextlib import nullcontext
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def test_random_sparse_networks_with_dead_neurons_are_exact():
         generator = np.random.default_rng(seed)
         widths = [int(w) for w in generator.choice([1, 2, 4, 7], size=3)]
         modules: list[nn.Module] = []
-        for n_in, n_out in zip(widths, widths[1:], strict=False):
+        for n_in, n_out in pairwise(widths):
             modules += [
                 nn.Linear(n_in, n_out),
                 nn.ReLU(),

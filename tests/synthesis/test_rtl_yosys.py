@@ -6,7 +6,6 @@ from rtl_networks import fill, networks
 
 from trigger_prune.errors import ReportFormatError, ToolError
 from trigger_prune.fixed_point import FixedPoint
-from trigger_prune.synthesis.rtl import yosys
 from trigger_prune.synthesis.rtl.trace import trace_network
 from trigger_prune.synthesis.rtl.verilog import write_verilog
 from trigger_prune.synthesis.rtl.yosys import CellCounts, count, synthesize
@@ -54,21 +53,14 @@ def test_block_ram_is_counted_in_halves(tmp_path):
     assert mapped(memory.format(a=9, w=35), tmp_path).bram18 == 2  # 1024 x 36
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["conv1d", "residual", "one_bit"])
-def test_the_short_script_counts_what_the_stock_script_counts(name, tmp_path, monkeypatch):
+def test_the_short_script_counts_what_the_stock_script_counts(name, tmp_path):
     network, shape = networks()[name]
     comb = trace_network(fill(network, sparsity=0.5), FixedPoint(8, 3), shape)
     project = write_verilog(comb, tmp_path, adders_per_stage=5, target=Target())
     short = synthesize(project.sources, project.top)
-    stock_worker = (Path(yosys.__file__).parent / "_yosys_worker.py").read_text()
-    stock_worker = stock_worker.replace('"$mul"', '"$"').replace("-script +strash;dc2;if;mfs2 ", "")
-    package = tmp_path / "stock" / "trigger_prune" / "synthesis" / "rtl"
-    package.mkdir(parents=True)
-    (package / "_yosys_worker.py").write_text(stock_worker)
-    monkeypatch.setattr(yosys, "__file__", str(package / "yosys.py"))
-    stock = synthesize(project.sources, project.top)
-    assert stock.script == "general"
+    stock = synthesize(project.sources, project.top, script="stock")
+    assert short.script == "adders"
     assert short.lut == pytest.approx(stock.lut, rel=0.01)
     assert short.ff == pytest.approx(stock.ff, rel=0.01)
     assert short.carry4 == stock.carry4
@@ -123,7 +115,17 @@ def test_a_missing_pyosys_names_the_extra(monkeypatch, tmp_path):
 
 
 def test_cells_are_grouped_and_unmapped_ones_refused():
-    cells = {"LUT2": 3, "LUT6": 4, "INV": 2, "LUT6_2": 9, "FDRE": 5, "FDSE": 1, "DSP48E2": 2, "RAMB36E2": 3, "RAMB18E2": 1}
+    cells = {
+        "LUT2": 3,
+        "LUT6": 4,
+        "INV": 2,
+        "LUT6_2": 9,
+        "FDRE": 5,
+        "FDSE": 1,
+        "DSP48E2": 2,
+        "RAMB36E2": 3,
+        "RAMB18E2": 1,
+    }
     counts = count(cells, yosys_version="Yosys 0.70 (git sha1 28ba)", script="general", seconds=1.0)
     assert (counts.lut, counts.ff, counts.dsp, counts.bram18) == (9, 6, 2, 7)
     assert counts.yosys_version == "0.70"

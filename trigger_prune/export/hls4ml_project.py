@@ -7,13 +7,9 @@ differ in some events.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import re
 import shutil
 import tempfile
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +19,24 @@ from torch import fx
 
 from trigger_prune.errors import ExportError
 from trigger_prune.export.qonnx_model import to_qonnx
+from trigger_prune.export.quiet import quiet
 from trigger_prune.fixed_point import FixedPoint
 from trigger_prune.quantize.convert import input_shape_of, input_type_of
+from trigger_prune.quantize.describe import describe_network
 from trigger_prune.target import Target
 
-_NAME = re.compile(r"^[A-Za-z]\w*$")
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_KEYWORD_TEXT = (
+    "alignas alignof and and_eq asm auto bitand bitor bool break case catch char class compl const constexpr "
+    "const_cast continue decltype default delete do double dynamic_cast else enum explicit export extern false float "
+    "for friend goto if inline int long main mutable namespace new noexcept not not_eq nullptr operator or or_eq "
+    "private protected public register reinterpret_cast return short signed sizeof static static_assert static_cast "
+    "struct switch template this thread_local throw true try typedef typeid typename union unsigned using virtual "
+    "void volatile wchar_t while xor xor_eq"
+)
+_KEYWORDS = frozenset(_KEYWORD_TEXT.split())
 _WEIGHT_LAYERS = ("MatMul", "Dense", "Conv")
+_STAMP_DIGITS = 8
 
 
 def write_hls4ml_project(
@@ -37,21 +45,31 @@ def write_hls4ml_project(
     """Write the project of ``network`` into the new folder ``out_dir`` and return it.
 
     name      C++ identifier of the top function; backend Vitis or Vivado; trace adds per-layer outputs to the C
-              simulation. Raises ExportError when hls4ml cannot take the network, naming its own message.
+              simulation. Raises ExportError when hls4ml cannot take the network, naming its own message, or would
+              replace the strategy or the reuse factor of a layer.
+    The same network, target and name give the same bytes.
     """
-    if not _NAME.match(name):
+    if not _NAME.fullmatch(name) or name in _KEYWORDS:
         raise ExportError(f"{name!r} cannot name a C++ function", hint="use letters, digits and underscores")
     if out_dir.exists():
-        raise ExportError(f"{out_dir} exists already", hint="choose a new folder; an existing project is never overwritten")
+        raise ExportError(
+            f"{out_dir} exists already", hint="choose a new folder; an existing project is never overwritten"
+        )
+    model = to_qonnx(network)
     out_dir.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{out_dir.name}.", dir=out_dir.parent))
+    project = scratch / "project"
     try:
         with quiet():
-            _convert(network, scratch / "project", target, name, backend, trace).write()
-        _tidy_config(scratch / "project" / "hls4ml_config.yml")
-        (scratch / "project").rename(out_dir)
+            hls_model = _convert(network, model, project, target, name, backend, trace)
+            _require_layout(hls_model, target)
+            hls_model.write()
+        _tidy(project, describe_network(network).content_hash()[:_STAMP_DIGITS])
+        project.rename(out_dir)
     except ExportError:
         raise
+    except OSError as error:
+        raise ExportError(f"the hls4ml project {out_dir} cannot be written: {error}") from error
     except Exception as error:
         # hls4ml raises plain Exception, AssertionError, KeyError and others for what it cannot convert.
         raise ExportError(f"hls4ml cannot convert the network: {type(error).__name__}: {error}") from error
@@ -70,14 +88,16 @@ def project_inputs(features: np.ndarray[Any, Any], *, last: bool) -> np.ndarray[
     return np.ascontiguousarray(np.moveaxis(features, 1, -1) if last else features)
 
 
-def _convert(network: fx.GraphModule, out_dir: Path, target: Target, name: str, backend: str, trace: bool) -> Any:
+def _convert(
+    network: fx.GraphModule, qonnx_model: Any, out_dir: Path, target: Target, name: str, backend: str, trace: bool
+) -> Any:
     import hls4ml
     from qonnx.core.modelwrapper import ModelWrapper
     from qonnx.transformation.channels_last import ConvertToChannelsLastAndClean
     from qonnx.transformation.gemm_to_matmul import GemmToMatMul
     from qonnx.util.cleanup import cleanup_model
 
-    model = cleanup_model(ModelWrapper(to_qonnx(network)))
+    model = cleanup_model(ModelWrapper(qonnx_model))
     if channels_last(network):
         model = model.transform(ConvertToChannelsLastAndClean(make_input_channels_last=True))
     # hls4ml has no handler for Gemm.
@@ -104,6 +124,27 @@ def _convert(network: fx.GraphModule, out_dir: Path, target: Target, name: str, 
     )
 
 
+def _require_layout(hls_model: Any, target: Target) -> None:
+    """Refuse a project in which hls4ml replaced what ``target`` asks for; it only prints a warning."""
+    for layer in hls_model.get_layers():
+        strategy, factor = layer.get_attr("strategy"), layer.get_attr("reuse_factor")
+        if not layer.weights or strategy is None:
+            continue
+        if factor != target.reuse_factor:
+            valid = hls_model.config.backend.get_valid_reuse_factors(
+                *hls_model.config.backend.get_layer_mult_size(layer)
+            )
+            raise ExportError(
+                f"reuse factor {target.reuse_factor} is not possible in layer {layer.name!r}: hls4ml would take "
+                f"{factor}",
+                hint=f"reuse factors of this layer: {', '.join(map(str, valid))}",
+            )
+        if strategy.lower() != target.strategy.lower():
+            raise ExportError(
+                f"strategy {target.strategy!r} is not possible in layer {layer.name!r}: hls4ml would take {strategy!r}"
+            )
+
+
 class _PlainLoader(yaml.SafeLoader):
     """Reads hls4ml's own file without running the Python constructors in it."""
 
@@ -111,30 +152,20 @@ class _PlainLoader(yaml.SafeLoader):
 _PlainLoader.add_multi_constructor("tag:yaml.org,2002:python/", lambda loader, suffix, node: None)  # type: ignore[no-untyped-call]
 
 
-def _tidy_config(path: Path) -> None:
-    """Make ``hls4ml_config.yml`` portable.
+def _tidy(project: Path, stamp: str) -> None:
+    """Make the project portable and reproducible.
 
     hls4ml writes the whole ONNX model as a Python object, which its own ``link_existing_project`` then refuses to
-    read, and the absolute path of the folder it wrote to.
+    read, the absolute path of the folder it wrote to, and a random stamp (part of the compiled library's name).
     """
+    path = project / "hls4ml_config.yml"
     config = yaml.load(path.read_text(), _PlainLoader)
-    config["OnnxModel"] = None
-    config["OutputDir"] = "."
+    script = project / "build_lib.sh"
+    script.write_text(script.read_text().replace(f"LIB_STAMP={config['Stamp']}", f"LIB_STAMP={stamp}"))
+    config |= {"OnnxModel": None, "OutputDir": ".", "Stamp": stamp}
     path.write_text(yaml.safe_dump(config, sort_keys=True))
 
 
 def hls4ml_type(fixed: FixedPoint) -> str:
     """``fixed<W,I>`` of inputs that are on the grid already: no rounding or overflow mode is ever used."""
     return f"{'' if fixed.signed else 'u'}fixed<{fixed.width},{fixed.integer}>"
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Swallow what hls4ml and qonnx print; their failures are raised, not printed."""
-    with (
-        warnings.catch_warnings(),
-        contextlib.redirect_stdout(io.StringIO()),
-        contextlib.redirect_stderr(io.StringIO()),
-    ):
-        warnings.simplefilter("ignore")
-        yield

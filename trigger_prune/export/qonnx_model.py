@@ -13,13 +13,13 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from trigger_prune.errors import ExportError
+from trigger_prune.export.quant_node import QONNX_DOMAIN, require_expressible
 from trigger_prune.quantize.convert import input_shape_of
-from trigger_prune.quantize.layers import QuantConv1d, QuantLinear, QuantWeightLayer, weight_layers
+from trigger_prune.quantize.layers import FixedQuantizer, QuantConv1d, QuantLinear, QuantWeightLayer, weight_layers
 
 OPSET = 13
 INPUT_NAME = "events"
 OUTPUT_NAME = "logits"
-QONNX_DOMAIN = "qonnx.custom_op.general"
 
 
 class _ExportedLayer(nn.Module):
@@ -51,8 +51,9 @@ def _convolution(layer: Any) -> Any:
 def to_qonnx(network: fx.GraphModule) -> onnx.ModelProto:
     """The quantised network as a QONNX model with input ``events`` (1, *input_shape) and output ``logits``.
 
-    Raises ExportError when torch cannot export a node.
+    Raises ExportError, naming the layer, for a type that no Quant node gives, and when torch cannot export a node.
     """
+    _require_expressible_types(network)
     exported = copy.deepcopy(network).cpu().float().eval()
     for name, layer in weight_layers(exported).items():
         exported.set_submodule(name, _ExportedLayer(layer))
@@ -75,3 +76,13 @@ def to_qonnx(network: fx.GraphModule) -> onnx.ModelProto:
     except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
         raise ExportError(f"torch could not export the network to ONNX: {error}") from error
     return onnx.load_from_string(buffer.getvalue())
+
+
+def _require_expressible_types(network: fx.GraphModule) -> None:
+    for name, module in network.named_modules():
+        if isinstance(module, FixedQuantizer):
+            require_expressible(module.fixed, f"quantiser {name!r}")
+    for name, layer in weight_layers(network).items():
+        require_expressible(layer.weight_type, f"weights of layer {name!r}")
+        if layer.bias is not None:
+            require_expressible(layer.bias_type, f"biases of layer {name!r}")

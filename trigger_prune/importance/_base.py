@@ -48,11 +48,6 @@ def criterion_by_name(name: str) -> Criterion:
     return _REGISTRY[name]
 
 
-def prunable_layers(network: nn.Module) -> dict[str, QuantWeightLayer]:
-    """Weight layers that may be pruned, by name in order of definition: those with a weight that is not frozen."""
-    return {name: layer for name, layer in weight_layers(network).items() if layer.weight.requires_grad}
-
-
 def named_weight_layers(network: nn.Module, layer_names: Sequence[str]) -> dict[str, QuantWeightLayer]:
     """The named layers in that order. Raises ModelError for a name that is no quantised weight layer."""
     layers = weight_layers(network)

@@ -32,14 +32,15 @@ def ramp(
 ) -> FitHistory:
     """Raise the masked fraction to ``sparsity`` on a cubic schedule over the first half of the epochs, in place.
 
-    The second half fine-tunes with the final mask; only its epochs can be selected as best.
+    The second half fine-tunes with the final mask; only its epochs can be selected as best. With a single epoch the
+    whole cut is made before its first step.
     """
     ramp_epochs = settings.epochs // 2
     score = criterion_by_name(criterion).score
     start = masked_fraction(network)
 
     def update(step: int, total_steps: int) -> None:
-        ramp_steps = max(1, total_steps * ramp_epochs // settings.epochs)
+        ramp_steps = total_steps * ramp_epochs // settings.epochs
         if step <= ramp_steps and (step % _MASK_INTERVAL_STEPS == 0 or step == ramp_steps):
             wanted = cubic_sparsity(step, ramp_steps, start, sparsity)
             raise_sparsity(network, score(network, list(prunable_layers(network))), wanted, scope)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import copy
-import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-import torch
 from torch import fx
 
 from trigger_prune.config.project import PruneConfig
@@ -18,6 +15,7 @@ from trigger_prune.cost._base import CostModel
 from trigger_prune.cost.report import HardwareReport
 from trigger_prune.errors import BudgetError
 from trigger_prune.prune.fine_tune import polish, ramp
+from trigger_prune.prune.rounds import Rounds, load_rounds, save_rounds, start_key
 from trigger_prune.prune.schedule import next_density
 from trigger_prune.prune.trial import PruneTrial
 from trigger_prune.quantize.describe import describe_network
@@ -27,8 +25,7 @@ from trigger_prune.train.evaluate import Batches, evaluate
 from trigger_prune.train.fit import FitSettings
 from trigger_prune.train.history import EpochRecord, FitHistory
 
-_TRIM = 0.97
-"""Density factor applied when polishing pushed the cost of a network just above the budget."""
+Phase = Literal["ramp", "polish"]
 
 
 @dataclass(frozen=True)
@@ -53,15 +50,6 @@ class PruneResult:
     histories: tuple[FitHistory, ...]
 
 
-@dataclass
-class _State:
-    """What a round leaves for the next one; written to disk after each, so that a killed run goes on from there."""
-
-    trials: list[PruneTrial]
-    histories: list[FitHistory]
-    networks: list[dict[str, torch.Tensor]]
-
-
 def prune_to_budget(
     network: fx.GraphModule,
     inputs: LoopInputs,
@@ -70,61 +58,67 @@ def prune_to_budget(
     on_epoch: Callable[[EpochRecord, int], None] | None = None,
     on_trial: Callable[[PruneTrial], None] | None = None,
 ) -> PruneResult:
-    """Smallest cut of ``network`` that meets the budget, fine-tuned; ``network`` itself is left as it was.
+    """A sparser copy of ``network`` that meets the budget, fine-tuned; ``network`` itself is left as it was.
 
-    Rounds raise the sparsity (as far as the measured cost asks for, see ``next_density``), fine-tune and measure. The
-    first round that meets the budget is polished with a frozen mask and measured again, since fine-tuning changes the
-    weights and with them the cost; if it no longer fits it is trimmed by 3 % and polished again. The result is the
-    trial within the budget with the best validation accuracy (lowest loss without classes).
+    The first round prunes to ``first_sparsity`` whatever the cost (a network that met the budget as it was only gets
+    cheaper). Further rounds raise the sparsity as far as the measured cost asks for (see ``next_density``), fine-tune
+    and measure. The first round that meets the budget is polished with a frozen mask and measured again, since
+    fine-tuning changes the weights and with them the cost; if it no longer fits it is trimmed, at least by 3 %, and
+    polished again. Rounds of either kind count towards ``max_rounds``, but the first polish always happens. The result
+    is the trial within the budget with the best validation accuracy (lowest loss without classes). A budget without
+    limits is met by the first round.
 
     scratch    folder for resuming; rounds found there are not repeated
-    Raises BudgetError naming the binding limit and the nearest cost reached when ``max_rounds`` are not enough.
+    Raises BudgetError naming the binding limit and the nearest cost reached when ``max_rounds`` are not enough, or
+    naming a limit that the cost model's report says nothing about.
     """
     network = copy.deepcopy(network)
-    config = inputs.config
-    state = _load(scratch) or _State([], [], [])
-    if state.networks:
-        network.load_state_dict(state.networks[-1])
-    while len(state.trials) < config.max_rounds:
-        phase, sparsity = _next_step(network, state, inputs)
-        if phase == "done":
-            break
-        history = _tune(network, inputs, phase, sparsity, len(state.trials) + 1, on_epoch)
-        trial = _measure(network, inputs, phase, len(state.trials) + 1)
-        state.trials.append(trial)
-        state.histories.append(history)
-        state.networks.append({name: value.clone() for name, value in network.state_dict().items()})
-        _save(scratch, state)
+    key = start_key(network)
+    rounds = Rounds() if scratch is None else load_rounds(scratch, key)
+    if rounds.networks:
+        network.load_state_dict(rounds.networks[-1])
+    while (step := _next_step(network, rounds.trials, inputs)) is not None:
+        number = len(rounds.trials) + 1
+        history = _tune(network, inputs, *step, number, on_epoch)
+        trial = _measure(network, inputs, step[0], number)
+        rounds.add(trial, history, network)
+        if scratch is not None:
+            save_rounds(scratch, key, rounds)
         if on_trial is not None:
             on_trial(trial)
-    return _choose(network, state, inputs.budget)
+    return _choose(network, rounds, inputs.budget)
 
 
-def _next_step(network: fx.GraphModule, state: _State, inputs: LoopInputs) -> tuple[str, float]:
-    """What the next round does: (``ramp`` | ``polish`` | ``done``, sparsity)."""
+def _next_step(network: fx.GraphModule, trials: list[PruneTrial], inputs: LoopInputs) -> tuple[Phase, float] | None:
+    """What the next round does (phase and sparsity), or None at the end."""
     config = inputs.config
-    if not state.trials:
-        return "ramp", max(config.first_sparsity, masked_fraction(network))
-    last = state.trials[-1]
-    density = 1.0 - last.sparsity
+    masked = masked_fraction(network)
+    if not trials:
+        return "ramp", max(config.first_sparsity, masked)
+    last = trials[-1]
     if last.meets_budget:
-        if last.phase == "polish" or config.polish_epochs == 0:
-            return "done", last.sparsity
-        return "polish", last.sparsity
-    if last.phase == "polish":
-        return "polish", 1.0 - density * _TRIM
-    ratio = max(last.cost.excess(inputs.budget).values())
+        return ("polish", masked) if last.phase == "ramp" and config.polish_epochs > 0 else None
+    if len(trials) >= config.max_rounds:
+        return None
     previous = None
-    if len(state.trials) > 1:
-        before = state.trials[-2]
-        previous = (1.0 - before.sparsity, max(before.cost.excess(inputs.budget).values()))
-    return "ramp", 1.0 - next_density(density, ratio, previous, config.density_step)
+    if len(trials) > 1:
+        previous = (1.0 - trials[-2].sparsity, _worst_excess(trials[-2], inputs.budget))
+    density = next_density(1.0 - last.sparsity, _worst_excess(last, inputs.budget), previous, config.density_step)
+    # of a few weights 3 % is none at all
+    n_weights = sum(layer.weight_mask.numel() for layer in prunable_layers(network).values())
+    sparsity = min(1.0, max(1.0 - density, masked + 1.0 / n_weights))
+    return ("polish" if last.phase == "polish" else "ramp"), sparsity
+
+
+def _worst_excess(trial: PruneTrial, budget: Budget) -> float:
+    """Use divided by limit of the binding resource; 0 without limits."""
+    return max(trial.cost.excess(budget).values(), default=0.0)
 
 
 def _tune(
     network: fx.GraphModule,
     inputs: LoopInputs,
-    phase: str,
+    phase: Phase,
     sparsity: float,
     number: int,
     on_epoch: Callable[[EpochRecord, int], None] | None,
@@ -153,8 +147,15 @@ def _tune(
     )
 
 
-def _measure(network: fx.GraphModule, inputs: LoopInputs, phase: Any, number: int) -> PruneTrial:
+def _measure(network: fx.GraphModule, inputs: LoopInputs, phase: Phase, number: int) -> PruneTrial:
+    network.cpu()
     cost = inputs.cost_model.measure(network, inputs.target)
+    unstated = cost.unstated(inputs.budget)
+    if unstated:
+        raise BudgetError(
+            f"the budget limits {', '.join(unstated)}, which the cost model {inputs.cost_model.name!r} does not state",
+            hint="remove that limit, or choose another cost.backend",
+        )
     result = evaluate(
         network.to(inputs.settings.device), inputs.validation.to(inputs.settings.device), inputs.settings.task
     )
@@ -176,30 +177,33 @@ def _measure(network: fx.GraphModule, inputs: LoopInputs, phase: Any, number: in
     )
 
 
-def _choose(network: fx.GraphModule, state: _State, budget: Budget) -> PruneResult:
-    within = [index for index, trial in enumerate(state.trials) if trial.meets_budget]
+def _choose(network: fx.GraphModule, rounds: Rounds, budget: Budget) -> PruneResult:
+    within = [index for index, trial in enumerate(rounds.trials) if trial.meets_budget]
     if not within:
-        raise _unmet(state.trials, budget)
+        raise _unmet(rounds.trials, budget)
 
     def merit(index: int) -> float:
-        trial = state.trials[index]
+        trial = rounds.trials[index]
         return -trial.validation_loss if trial.validation_accuracy is None else trial.validation_accuracy
 
     best = max(within, key=merit)
-    network.load_state_dict(state.networks[best])
-    trials = tuple(replace(trial, chosen=index == best) for index, trial in enumerate(state.trials))
-    return PruneResult(network, trials, tuple(state.histories))
+    network.load_state_dict(rounds.networks[best])
+    trials = tuple(replace(trial, chosen=index == best) for index, trial in enumerate(rounds.trials))
+    return PruneResult(network, trials, tuple(rounds.histories))
 
 
 def _unmet(trials: list[PruneTrial], budget: Budget) -> BudgetError:
-    nearest = min(trials, key=lambda trial: max(trial.cost.excess(budget).values()))
+    nearest = min(trials, key=lambda trial: _worst_excess(trial, budget))
     excess = nearest.cost.excess(budget)
     binding = max(excess, key=lambda name: excess[name])
     used, limit = getattr(nearest.cost, binding), getattr(budget, binding)
+    allow = f"budget.{binding}: {used}"
+    if binding == "latency_cycles":
+        allow = f"budget.latency_ns: {used * nearest.cost.clock_period_ns:g}"
     return BudgetError(
-        f"after {len(trials)} rounds the smallest network (sparsity {nearest.sparsity:.3f}) still needs "
+        f"after {len(trials)} rounds the nearest network (sparsity {nearest.sparsity:.3f}) still needs "
         f"{used} {binding.replace('_', ' ')}, the budget is {limit}",
-        hint=f"allow {binding} >= {used}, raise prune.max_rounds, lower prune.density_step, or start from a smaller model",
+        hint=f"allow {allow}, raise prune.max_rounds, lower prune.density_step, or start from a smaller model",
     )
 
 
@@ -209,27 +213,3 @@ def describe_cost(report: HardwareReport) -> str:
     parts += [f"{report.ff} FF"] if report.ff is not None else []
     parts += [f"{report.latency_cycles} cycles"] if report.latency_cycles is not None else []
     return ", ".join(parts)
-
-
-def _save(scratch: Path | None, state: _State) -> None:
-    if scratch is None:
-        return
-    payload = {
-        "trials": json.dumps([trial.to_dict() for trial in state.trials]),
-        "histories": json.dumps([history.to_dict() for history in state.histories]),
-        "networks": state.networks,
-    }
-    temporary = scratch / f".rounds.{os.getpid()}"
-    torch.save(payload, temporary)
-    temporary.replace(scratch / "rounds.pt")
-
-
-def _load(scratch: Path | None) -> _State | None:
-    if scratch is None or not (scratch / "rounds.pt").exists():
-        return None
-    payload = torch.load(scratch / "rounds.pt", map_location="cpu", weights_only=True)
-    return _State(
-        [PruneTrial.from_dict(raw) for raw in json.loads(payload["trials"])],
-        [FitHistory.from_dict(raw) for raw in json.loads(payload["histories"])],
-        payload["networks"],
-    )

@@ -39,10 +39,10 @@ def fold_batch_norm(network: fx.GraphModule) -> None:
             raise UnsupportedLayerError(
                 f"BatchNorm {node.target!r} keeps no running statistics", hint="use track_running_stats=True"
             )
-        if norm.num_features != layer.weight.shape[0]:  # type: ignore[union-attr,index]
+        if norm.num_features != layer.weight.shape[0]:  # type: ignore[index]
             raise UnsupportedLayerError(
                 f"BatchNorm {node.target!r} normalises {norm.num_features} channels, but {source.target!r} has "
-                f"{layer.weight.shape[0]} outputs",  # type: ignore[union-attr,index]
+                f"{layer.weight.shape[0]} outputs",  # type: ignore[index]
                 hint="a layer that is applied to every particle is a Conv1d with kernel size 1",
             )
         network.set_submodule(str(source.target), _folded(layer, norm))
@@ -51,7 +51,7 @@ def fold_batch_norm(network: fx.GraphModule) -> None:
     network.recompile()
 
 
-def _folded(layer: Any, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> nn.Module:
+def _folded(layer: Any, norm: Any) -> nn.Module:
     """A copy of ``layer`` with the normalisation in its weight and bias; the bias is trained when the weight is."""
     folded = copy.deepcopy(layer)
     with torch.no_grad():
@@ -65,7 +65,7 @@ def _folded(layer: Any, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> nn.Module:
     return folded  # type: ignore[no-any-return]
 
 
-def _double(values: Tensor | None, default: float, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> Tensor:
+def _double(values: Tensor | None, default: float, norm: Any) -> Tensor:
     if values is None:
-        return torch.full((norm.num_features,), default, dtype=torch.float64)
+        return torch.full_like(norm.running_mean, default, dtype=torch.float64)
     return values.detach().double()

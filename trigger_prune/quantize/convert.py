@@ -6,17 +6,22 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
-from trigger_prune.errors import ModelError
+from trigger_prune.errors import ModelError, UnsupportedLayerError
 from trigger_prune.fixed_point import FixedPoint, Rounding
-from trigger_prune.quantize.graph import is_add, module_of, prepare
+from trigger_prune.quantize.graph import add_module, is_add, module_of, prepare
 from trigger_prune.quantize.layers import FixedQuantizer, QuantConv1d, QuantConv2d, QuantLinear
 from trigger_prune.quantize.ranges import best_type, bias_type
-from trigger_prune.quantize.wires import wire_types
+from trigger_prune.quantize.wires import require_type, wire_types
 
-QUANTISED = {nn.Linear: QuantLinear, nn.Conv1d: QuantConv1d, nn.Conv2d: QuantConv2d}
+QUANTISED: dict[Any, Any] = {nn.Linear: QuantLinear, nn.Conv1d: QuantConv1d, nn.Conv2d: QuantConv2d}
 """Each kind of weight layer and its quantised twin."""
+
+_CHUNK_EVENTS = 1024
+_WIRE_VALUES = 4_000_000
+"""Calibration stops collecting the values of a wire after so many: enough for any range, and they fit in memory."""
 
 
 class Precision(Protocol):
@@ -30,25 +35,33 @@ class Precision(Protocol):
     def rounding(self) -> str: ...
 
 
-def quantize_model(model: nn.Module, calibration: Tensor, input_type: FixedPoint, precision: Precision) -> fx.GraphModule:
+def quantize_model(
+    model: nn.Module, calibration: Tensor, input_type: FixedPoint, precision: Precision
+) -> fx.GraphModule:
     """Fixed-point copy of ``model``.
 
     calibration   float tensor ``(events, *input_shape)`` already on the grid of ``input_type``; its value ranges place
                   the binary points of the activations
     BatchNorm is folded, every weight layer becomes its quantised twin, and every wire between two weight layers gets a
-    FixedQuantizer. The network's outputs stay full accumulators. With AP_TRN half an LSB goes into the biases, so that
-    dropping bits rounds to nearest. Raises UnsupportedLayerError or ModelError.
+    FixedQuantizer: unsigned where the wire can never be negative, else signed with at least two bits. The network's
+    outputs stay full accumulators. With AP_TRN half an LSB goes into the biases, so that dropping bits rounds to
+    nearest; a layer without bias in front of the quantiser gets none and truncates. Raises UnsupportedLayerError or
+    ModelError.
     """
+    if len(calibration) == 0:
+        raise ModelError("there is no calibration event to place the binary points with")
     network = build_structure(model, input_type, tuple(calibration.shape[1:]))
-    ranges = _record_wires(network, calibration)
     rounding = Rounding(precision.rounding)
-    for name, values in ranges.items():
-        signed = bool((values < 0).any())
-        quantizer = FixedQuantizer(best_type(values, precision.activation_bits, signed=signed, rounding=rounding))
-        network.set_submodule(name, quantizer)
-    _quantize_weights(network, precision.weight_bits)
-    if rounding is Rounding.AP_TRN:
-        _shift_biases(network)
+    values = _record_wires(network, calibration)
+    for node in network.graph.nodes:
+        if isinstance(module_of(network, node), nn.Identity):
+            signed = _may_be_negative(network, node.args[0])
+            width = max(precision.activation_bits, 1 + signed)
+            fixed = best_type(values[node], width, signed=signed, rounding=rounding)
+            network.set_submodule(str(node.target), FixedQuantizer(fixed))
+    for node in network.graph.nodes:
+        if isinstance(module_of(network, node), tuple(QUANTISED)):
+            _quantize_layer(network, node, precision.weight_bits, rounding)
     return network.train()
 
 
@@ -72,7 +85,7 @@ def input_shape_of(network: nn.Module) -> tuple[int, ...]:
 
 
 def _meta(network: nn.Module) -> dict[str, Any]:
-    meta = getattr(network, "meta", {})
+    meta: Any = getattr(network, "meta", {})
     if "input_type" not in meta:
         raise ModelError("this network was not made by quantize_model: its input type is unknown")
     return meta  # type: ignore[no-any-return]
@@ -89,8 +102,8 @@ def _insert_quantizers(network: fx.GraphModule) -> None:
             last = users[0]
         if all(_only_reaches_output(network, user) for user in last.users):
             continue
-        name = f"{str(last.target).replace('.', '_') if last.op == 'call_module' else last.name}_quant"
-        network.add_submodule(name, nn.Identity())
+        # Named after the node, not the module: a ReLU may be called in several places, each with a range of its own.
+        name = add_module(network, f"{last.name}_quant", nn.Identity())
         with network.graph.inserting_after(last):
             quantizer = network.graph.call_module(name, (last,))
         last.replace_all_uses_with(quantizer, delete_user_cb=lambda user, keep=quantizer: user is not keep)
@@ -107,63 +120,85 @@ def _only_reaches_output(network: fx.GraphModule, node: fx.Node) -> bool:
 
 
 class _Recorder(fx.Interpreter):
+    """Runs the float network and keeps the values of every wire that gets a quantiser."""
+
     def __init__(self, network: fx.GraphModule) -> None:
         super().__init__(network)
-        self.seen: dict[str, np.ndarray[Any, Any]] = {}
+        self.network = network
+        self.seen: dict[fx.Node, list[NDArray[np.float32]]] = {}
 
     def run_node(self, n: fx.Node) -> Any:
+        module = module_of(self.network, n)
+        shape = self.env[n.all_input_nodes[0]].shape if isinstance(module, nn.Linear) else ()
+        if len(shape) not in (0, 2):
+            raise UnsupportedLayerError(
+                f"layer {n.target!r} reads events of shape {tuple(shape[1:])}; Linear takes one vector per event",
+                hint="use nn.Conv1d with kernel size 1 on (channels, positions), or nn.Flatten before the layer",
+            )
         result = super().run_node(n)
-        if n.op == "call_module" and str(n.target).endswith("_quant"):
-            self.seen[str(n.target)] = result.detach().double().cpu().numpy()
+        if isinstance(module, nn.Identity):
+            chunks = self.seen.setdefault(n, [])
+            if sum(chunk.size for chunk in chunks) < _WIRE_VALUES:
+                chunks.append(result.detach().cpu().numpy().ravel())
         return result
 
 
-def _record_wires(network: fx.GraphModule, calibration: Tensor) -> dict[str, np.ndarray[Any, Any]]:
+def _record_wires(network: fx.GraphModule, calibration: Tensor) -> dict[fx.Node, NDArray[np.float32]]:
     recorder = _Recorder(network.eval())
+    like = next(network.parameters(), calibration)
     with torch.no_grad():
-        recorder.run(calibration)
-    return recorder.seen
+        for start in range(0, len(calibration), _CHUNK_EVENTS):
+            recorder.run(calibration[start : start + _CHUNK_EVENTS].to(like))
+    return {node: np.concatenate(chunks) for node, chunks in recorder.seen.items()}
 
 
-def _quantize_weights(network: fx.GraphModule, weight_bits: int) -> None:
-    types: dict[fx.Node, FixedPoint] = {}
-    for node in network.graph.nodes:
-        layer = module_of(network, node)
-        quantised = QUANTISED.get(type(layer))  # type: ignore[arg-type]
-        if quantised is None:
-            continue
-        types = wire_types(network)
-        weight = layer.weight.detach().double().numpy()  # type: ignore[union-attr,operator]
-        frozen = not layer.weight.requires_grad  # type: ignore[union-attr]
-        weight_type = _frozen_type(weight) if frozen else best_type(
-            weight, weight_bits, signed=True, rounding=Rounding.AP_RND_CONV
-        )
-        fraction = types[node.args[0]].fraction + weight_type.fraction
-        bias = None if layer.bias is None else layer.bias.detach().double().numpy()  # type: ignore[union-attr,operator]
-        twin = quantised(layer, weight_type, bias_type(bias, fraction))
-        twin.weight.requires_grad_(not frozen)
-        network.set_submodule(str(node.target), twin)
+def _may_be_negative(network: fx.GraphModule, source: fx.Node) -> bool:
+    """False when no weights that training can reach make this wire negative."""
+    layer: Any = module_of(network, source)
+    if isinstance(layer, nn.ReLU):
+        return False
+    types = wire_types(network)
+    if type(layer) in QUANTISED:
+        mean_like = not layer.weight.requires_grad and layer.bias is None and bool((layer.weight >= 0).all())
+        return not mean_like or require_type(types, source.all_input_nodes[0]).signed
+    return require_type(types, source).signed
 
 
-def _frozen_type(weight: np.ndarray[Any, Any]) -> FixedPoint:
+def _quantize_layer(network: fx.GraphModule, node: fx.Node, weight_bits: int, rounding: Rounding) -> None:
+    layer: Any = module_of(network, node)
+    weight = layer.weight.detach().double().cpu().numpy()
+    if layer.weight.requires_grad:
+        weight_type = best_type(weight, weight_bits, signed=True, rounding=Rounding.AP_RND_CONV)
+    else:
+        weight_type = _frozen_type(weight)
+    fraction = require_type(wire_types(network), node.all_input_nodes[0]).fraction + weight_type.fraction
+    following = _following_quantizer(network, node)
+    bias = None
+    if layer.bias is not None:
+        if rounding is Rounding.AP_TRN and following is not None and following.fraction < fraction:
+            with torch.no_grad():
+                layer.bias += following.lsb / 2
+        bias = layer.bias.detach().double().cpu().numpy()
+    scale = (following or weight_type).max_value
+    twin = QUANTISED[type(layer)](layer, weight_type, bias_type(bias, fraction, at_least=scale))
+    network.set_submodule(str(node.target), twin)
+
+
+def _following_quantizer(network: fx.GraphModule, node: fx.Node) -> FixedPoint | None:
+    """Type that the sum is converted to, with or without a ReLU in between; None for an output."""
+    for user in node.users:
+        module = module_of(network, user)
+        if isinstance(module, FixedQuantizer):
+            return module.fixed
+        if isinstance(module, nn.ReLU) and len(node.users) == 1:
+            return _following_quantizer(network, user)
+    return None
+
+
+def _frozen_type(weight: NDArray[np.float64]) -> FixedPoint:
     """The narrowest type that holds a constant weight exactly, or 8 bits when it is on no power-of-two grid."""
     for width in range(2, 9):
         candidate = best_type(weight, width, signed=True, rounding=Rounding.AP_RND_CONV)
         if candidate.contains(weight).all():
             return candidate
     return best_type(weight, 8, signed=True, rounding=Rounding.AP_RND_CONV)
-
-
-def _shift_biases(network: fx.GraphModule) -> None:
-    """Add half an LSB of the following truncating quantiser to each bias."""
-    for node in network.graph.nodes:
-        quantizer = module_of(network, node)
-        if not isinstance(quantizer, FixedQuantizer):
-            continue
-        source = node.args[0]
-        if isinstance(module_of(network, source), nn.ReLU):
-            source = source.args[0]
-        layer = module_of(network, source)
-        if isinstance(layer, tuple(QUANTISED.values())) and layer.bias is not None:
-            with torch.no_grad():
-                layer.bias += quantizer.fixed.lsb / 2

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
 from trigger_prune.cost.network import LayerKind, NetworkSpec, WeightLayer
 from trigger_prune.errors import ModelError
+from trigger_prune.fixed_point import FixedPoint
 from trigger_prune.quantize.convert import input_shape_of, input_type_of
 from trigger_prune.quantize.graph import module_of
 from trigger_prune.quantize.layers import WEIGHT_LAYERS, FixedQuantizer, QuantConv1d, QuantLinear, QuantWeightLayer
@@ -37,17 +39,19 @@ def describe_network(network: nn.Module) -> NetworkSpec:
     return NetworkSpec(tuple(layers), input_type_of(network), shape, n_outputs)
 
 
-def _describe_layer(network: fx.GraphModule, node: fx.Node, layer: QuantWeightLayer, types: dict) -> WeightLayer:  # type: ignore[type-arg]
+def _describe_layer(
+    network: fx.GraphModule, node: fx.Node, layer: QuantWeightLayer, types: dict[fx.Node, FixedPoint]
+) -> WeightLayer:
     weight = layer.weight_type.to_code(layer.quantized_weight().detach().double().cpu().numpy())
     bias = layer.quantized_bias()
-    codes = layer.bias_type.to_code(
-        torch.zeros(len(weight)).numpy() if bias is None else bias.detach().double().cpu().numpy()
-    )
+    codes = layer.bias_type.to_code(np.zeros(len(weight)) if bias is None else bias.detach().double().cpu().numpy())
     users = list(node.users)
     relu = len(users) == 1 and isinstance(module_of(network, users[0]), nn.ReLU)
     after = list(users[0].users) if relu else users
     quantizer = module_of(network, after[0]) if len(after) == 1 else None
-    kind: LayerKind = "dense" if isinstance(layer, QuantLinear) else "conv1d" if isinstance(layer, QuantConv1d) else "conv2d"
+    kind: LayerKind = (
+        "dense" if isinstance(layer, QuantLinear) else "conv1d" if isinstance(layer, QuantConv1d) else "conv2d"
+    )
     output_shape = node.meta["tensor_meta"].shape
     source = node.args[0]
     if not isinstance(source, fx.Node):

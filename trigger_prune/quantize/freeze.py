@@ -46,4 +46,4 @@ def _plain(layer: QuantWeightLayer) -> nn.Module:
         bias = layer.quantized_bias()
         if bias is not None and plain.bias is not None:
             plain.bias.copy_(bias)
-    return plain.to(layer.weight.dtype).eval()
+    return plain.to(layer.weight).eval()

@@ -53,7 +53,7 @@ _REMOVED = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Identity)
 _OTHERS = (*NORMS, *_REMOVED, nn.ReLU, *PASS_THROUGH)
 _RELU_CALLS = (functional.relu, torch.relu)
 _DROPOUT_CALLS = (functional.dropout, functional.dropout1d, functional.dropout2d)
-_ADD_CALLS = (operator.add, operator.iadd, torch.add)
+_ADD_CALLS = (operator.add, torch.add)
 _MEAN_HINT = "write the mean over positions as a frozen depthwise Conv1d, as models/deep_sets.py does"
 _LOGITS_HINT = "export logits; arg max, softmax or a threshold is applied outside the network"
 _SHAPE_HINT = "use nn.Flatten; the graph may not depend on shapes"
@@ -94,7 +94,7 @@ def trace(model: nn.Module) -> fx.GraphModule:
     except (RuntimeError, TypeError) as error:
         raise ModelError(
             f"{type(model).__name__} cannot be copied: {error}",
-            hint="make weight normalisation and torch.nn.utils.prune masks permanent (remove_weight_norm, prune.remove)",
+            hint="make weight normalisation and torch.nn.utils.prune masks permanent (remove_weight_norm, remove)",
         ) from error
     tracer = _Tracer()
     try:
@@ -177,7 +177,8 @@ def _as_module(node: fx.Node) -> nn.Module | None:
     if function in _DROPOUT_CALLS:
         if arguments.get("training", node.args[2] if len(node.args) > 2 else True):
             raise UnsupportedLayerError(
-                f"{node.name}: this dropout also acts in evaluation", hint="pass training=self.training, or use nn.Dropout"
+                f"{node.name}: this dropout also acts in evaluation",
+                hint="pass training=self.training, or use nn.Dropout",
             )
         return nn.Identity()
     if function is torch.flatten or method == "flatten":
@@ -268,8 +269,8 @@ def _check_module(node: fx.Node, module: nn.Module | None, seen: set[str]) -> No
 
 def _undo_inplace(network: fx.GraphModule) -> None:
     """Hardware wires do not change: a ReLU in place is an ordinary one unless something else reads the wire."""
-    for node in network.graph.nodes:
-        module = module_of(network, node)
+    found = [(node, module_of(network, node)) for node in network.graph.nodes]
+    for node, module in found:
         if isinstance(module, nn.ReLU) and module.inplace:
             source: Any = node.args[0]
             if len(source.users) > 1:

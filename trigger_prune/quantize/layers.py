@@ -48,7 +48,7 @@ class _QuantisedWeights(nn.Module):
             for name, own in self.named_parameters(recurse=False):
                 own.copy_(values[name])
                 own.requires_grad_(values[name].requires_grad)
-        self.register_buffer("weight_mask", torch.ones_like(self.weight, requires_grad=False))
+        self.register_buffer("weight_mask", torch.ones_like(self.weight))
 
     def quantized_weight(self) -> Tensor:
         """Masked weight on its grid, shape of ``weight``."""

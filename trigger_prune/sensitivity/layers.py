@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, fx
 
 from trigger_prune.errors import ModelError
-from trigger_prune.importance._base import Criterion, prunable_layers
+from trigger_prune.importance._base import Criterion
+from trigger_prune.physics.intervals import LEVEL_68, clopper_pearson, effective_events
 from trigger_prune.sensitivity.findings import LayerPoint
-from trigger_prune.sensitivity.intervals import accuracy_interval, effective_events
-from trigger_prune.sensitivity.masks import lowest_scores_mask, restored
+from trigger_prune.structure.masks import lowest_scores_mask, prunable_layers, restored
 from trigger_prune.train.evaluate import Batches, LossSums
 from trigger_prune.train.loss import Task
 
@@ -69,13 +69,16 @@ def scan_layers(
                 layer.weight_mask.copy_(before)
             if progress is not None:
                 progress(min(start + batch_size, len(batches)), len(batches))
-    n_effective = effective_events(batches.weights)
+    n_effective = effective_events(batches.weights.double().cpu().numpy())
     return [_point(name, criterion.name, sparsity, sums[name, sparsity], task, n_effective) for name, sparsity in masks]
 
 
 def _point(layer: str, criterion: str, sparsity: float, sums: LossSums, task: Task, n_effective: float) -> LayerPoint:
     result = sums.result(task)
-    low, high = (None, None) if result.accuracy is None else accuracy_interval(result.accuracy, n_effective)
+    low, high = None, None
+    if result.accuracy is not None:
+        # effective counts; the product is rounded and must not leave the range of counts
+        low, high = clopper_pearson(min(result.accuracy * n_effective, n_effective), n_effective, LEVEL_68)
     return LayerPoint(
         layer=layer,
         criterion=criterion,

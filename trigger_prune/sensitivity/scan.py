@@ -13,6 +13,7 @@ from trigger_prune.sensitivity.inputs import find_redundant_inputs, scan_inputs
 from trigger_prune.sensitivity.layers import scan_layers
 from trigger_prune.train.evaluate import Batches, evaluate
 from trigger_prune.train.loss import Task
+from trigger_prune.train.threads import suitable_threads
 
 
 def scan(
@@ -39,10 +40,11 @@ def scan(
     def part(name: str) -> Callable[[int, int], None] | None:
         return None if progress is None else lambda done, total: progress(name, done, total)
 
-    baseline = evaluate(network, validation, task)
-    layers = scan_layers(network, validation, sparsities, criterion, task, progress=part("layers"))
     redundant = find_redundant_inputs(train_features)
-    inputs = scan_inputs(network, validation, feature_names, redundant, task, seed=seed, progress=part("inputs"))
+    with suitable_threads(network):
+        baseline = evaluate(network, validation, task)
+        layers = scan_layers(network, validation, sparsities, criterion, task, progress=part("layers"))
+        inputs = scan_inputs(network, validation, feature_names, redundant, task, seed=seed, progress=part("inputs"))
     return SensitivityScan(
         baseline_loss=baseline.loss,
         baseline_accuracy=baseline.accuracy,

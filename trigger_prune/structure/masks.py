@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from trigger_prune.errors import ModelError
 from trigger_prune.quantize.layers import QuantWeightLayer, weight_layers
 
 Scope = Literal["global", "layer"]
 
 
 def prunable_layers(network: nn.Module) -> dict[str, QuantWeightLayer]:
-    """Weight layers whose weights may be removed; frozen ones (a fixed mean over positions, say) may not."""
+    """Weight layers whose weights may be removed, by name in order of definition.
+
+    Frozen ones (a fixed mean over positions, say) may not.
+    """
     return {name: layer for name, layer in weight_layers(network).items() if layer.weight.requires_grad}
 
 
@@ -38,9 +44,12 @@ def raise_sparsity(network: nn.Module, scores: dict[str, Tensor], sparsity: floa
 
     scores    one per weight of every prunable layer, higher = keep
     scope     ``global`` ranks all layers together; ``layer`` applies the fraction to each layer
-    The count is exact; weights already masked stay masked; ties go to the lower index.
+    The count is exact; weights already masked stay masked; ties go to the lower index, in order of the layers.
+    Raises ModelError for a network without prunable layer and for a sparsity outside 0..1.
     """
-    layers = prunable_layers(network)
+    layers = _require_prunable(network)
+    if not 0.0 <= sparsity <= 1.0:
+        raise ModelError(f"sparsity {sparsity} is outside 0..1")
     if scope == "layer":
         for name, layer in layers.items():
             layer.weight_mask.copy_(lowest_scores_mask(scores[name], layer.weight_mask, sparsity))
@@ -50,16 +59,22 @@ def raise_sparsity(network: nn.Module, scores: dict[str, Tensor], sparsity: floa
         torch.cat([layer.weight_mask.flatten() for layer in layers.values()]),
         sparsity,
     )
-    start = 0
-    for layer in layers.values():
-        layer.weight_mask.copy_(joined[start : start + layer.weight_mask.numel()].reshape(layer.weight_mask.shape))
-        start += layer.weight_mask.numel()
+    parts = torch.split(joined, [layer.weight_mask.numel() for layer in layers.values()])
+    for layer, part in zip(layers.values(), parts, strict=True):
+        layer.weight_mask.copy_(part.reshape(layer.weight_mask.shape))
 
 
 def masked_fraction(network: nn.Module) -> float:
-    """Fraction of prunable weights that are masked."""
-    masks = [layer.weight_mask for layer in prunable_layers(network).values()]
-    return 1.0 - sum(float(mask.sum()) for mask in masks) / sum(mask.numel() for mask in masks)
+    """Fraction of prunable weights that are masked. Raises ModelError for a network without prunable layer."""
+    masks = [layer.weight_mask for layer in _require_prunable(network).values()]
+    return 1.0 - sum(int(torch.count_nonzero(mask)) for mask in masks) / sum(mask.numel() for mask in masks)
+
+
+def _require_prunable(network: nn.Module) -> dict[str, QuantWeightLayer]:
+    layers = prunable_layers(network)
+    if not layers:
+        raise ModelError("the network has no weight layer to prune", hint="every weight layer of it is frozen")
+    return layers
 
 
 def zero_masked(network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -73,3 +88,19 @@ def zero_masked(network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
             for value in optimizer.state.get(layer.weight, {}).values():
                 if isinstance(value, Tensor) and value.shape == layer.weight.shape:
                     value.mul_(layer.weight_mask)
+
+
+@contextmanager
+def restored(network: nn.Module) -> Iterator[None]:
+    """Parameters, buffers and training modes are put back bit for bit on the way out, also after an exception."""
+    tensors = [*network.parameters(), *network.buffers()]
+    copies = [tensor.detach().clone() for tensor in tensors]
+    modes = {module: module.training for module in network.modules()}
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, copy in zip(tensors, copies, strict=True):
+                tensor.copy_(copy)
+        for module, mode in modes.items():
+            module.training = mode

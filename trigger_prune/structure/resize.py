@@ -11,14 +11,23 @@ from torch import fx, nn
 from trigger_prune.errors import ModelError
 from trigger_prune.quantize.graph import module_of
 from trigger_prune.quantize.layers import WEIGHT_LAYERS, QuantWeightLayer
+from trigger_prune.quantize.ranges import best_type, bias_type
 
 _WITH_INPUTS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 
 
 def resize_inputs(layer: Any, kept: Sequence[int]) -> None:
-    """Keep only the input columns (features or channels) ``kept`` of one Linear or ungrouped Conv layer, in place."""
+    """Keep only the input columns (features or channels) ``kept`` of one Linear or ungrouped Conv layer, in place.
+
+    Raises ModelError for another layer, and for columns that are none, repeated or not there.
+    """
     if not isinstance(layer, _WITH_INPUTS) or getattr(layer, "groups", 1) != 1:
-        raise ModelError(f"cannot drop inputs of {type(layer).__name__}: only Linear and ungrouped Conv layers can shrink")
+        raise ModelError(
+            f"cannot drop inputs of {type(layer).__name__}: only Linear and ungrouped Conv layers can shrink"
+        )
+    n_inputs = layer.weight.shape[1]
+    if not kept or len(set(kept)) != len(kept) or not all(0 <= index < n_inputs for index in kept):
+        raise ModelError(f"{list(kept)} are not inputs of a layer that has {n_inputs}")
     index = torch.as_tensor(list(kept), device=layer.weight.device)
     layer.weight = nn.Parameter(layer.weight.detach()[:, index].clone(), requires_grad=layer.weight.requires_grad)
     if "weight_mask" in dict(layer.named_buffers(recurse=False)):
@@ -32,50 +41,74 @@ def resize_inputs(layer: Any, kept: Sequence[int]) -> None:
 def input_layers(network: fx.GraphModule) -> list[QuantWeightLayer] | None:
     """The weight layers that read the network's input directly, or None when anything else reads it too.
 
-    Only then can an input be dropped: a Flatten, a pool or a sum in between mixes features with positions.
+    Only then can an input be dropped: a Flatten, a pool or a sum in between mixes features with positions, a grouped
+    convolution ties channels together, and a frozen layer stays as the user made it.
     """
     placeholder = next(node for node in network.graph.nodes if node.op == "placeholder")
     layers = []
     for user in placeholder.users:
         layer = module_of(network, user)
-        if not isinstance(layer, WEIGHT_LAYERS) or getattr(layer, "groups", 1) != 1:
+        if not isinstance(layer, WEIGHT_LAYERS) or getattr(layer, "groups", 1) != 1 or not layer.weight.requires_grad:
             return None
         layers.append(layer)
-    return layers
+    return layers or None
 
 
 def merge_inputs(network: fx.GraphModule, source: int, into: int) -> None:
     """Add the weights of input ``source`` to those of input ``into`` and mask ``source``, in place.
 
-    Exact (before quantisation) when both inputs always have the same value.
+    Exact (before quantisation) when both inputs always have the same value. A sum that does not fit the layer's weight
+    type gives the layer a new type of the same width; its bias type, on the finer of the two grids, stays.
     """
-    for layer in _require_input_layers(network):
+    layers = _require_input_layers(network, source, into)
+    if source == into:
+        raise ModelError(f"input {source} cannot be merged into itself")
+    for layer in layers:
         with torch.no_grad():
             kept = layer.weight * layer.weight_mask
             layer.weight[:, into] = kept[:, into] + kept[:, source]
             layer.weight_mask[:, into] = torch.maximum(layer.weight_mask[:, into], layer.weight_mask[:, source])
             layer.weight_mask[:, source] = 0
+        _refit_weight_type(layer, into)
+
+
+def _refit_weight_type(layer: QuantWeightLayer, column: int) -> None:
+    """A new binary point, if the weights of one input saturate."""
+    old = layer.weight_type
+    weight = (layer.weight * layer.weight_mask).detach().double().cpu().numpy()
+    margin = old.lsb / 2
+    if weight[:, column].max() > old.max_value + margin or weight[:, column].min() < old.min_value - margin:
+        layer.weight_type = best_type(weight, old.width, signed=old.signed, rounding=old.rounding)
 
 
 def fold_constant_input(network: fx.GraphModule, source: int, value: float) -> None:
     """Move the contribution of an input that always has one value into the biases and mask the input, in place.
 
-    Exact for Linear layers and for convolutions without padding; a padded convolution raises ModelError.
+    value   on the input grid; the quantised network's outputs stay the same bit for bit
+
+    Raises ModelError, and changes nothing, for a layer without bias and for a convolution with padding, which sees
+    zeros instead of ``value`` at the border.
     """
-    for layer in _require_input_layers(network):
+    layers = _require_input_layers(network, source)
+    for layer in layers if value != 0.0 else []:
+        if layer.bias is None:
+            raise ModelError("an input is constant, but the layer that reads it has no bias to take it up")
+        if not isinstance(layer, nn.Linear) and _pads(layer):
+            raise ModelError("an input is constant, but the convolution that reads it pads with zeros")
+    for layer in layers:
         with torch.no_grad():
-            if value != 0.0:
-                if layer.bias is None:
-                    raise ModelError("an input is constant, but the layer that reads it has no bias to take it up")
-                if not isinstance(layer, nn.Linear) and any(_as_tuple(layer.padding)):
-                    raise ModelError("an input is constant, but the convolution that reads it pads with zeros")
-                weight = (layer.weight * layer.weight_mask)[:, source]
-                layer.bias += value * weight.reshape(len(weight), -1).sum(dim=1)
+            weight = layer.quantized_weight()[:, source]
             layer.weight_mask[:, source] = 0
+            if value != 0.0:
+                layer.bias.copy_(layer.quantized_bias())
+                layer.bias += value * weight.reshape(len(weight), -1).sum(dim=1)
+        bias = None if layer.bias is None else layer.bias.detach().double().cpu().numpy()
+        if bias is not None and abs(bias).max() > layer.bias_type.max_value:
+            layer.bias_type = bias_type(bias, layer.bias_type.fraction)
 
 
 def used_inputs(network: fx.GraphModule) -> list[int]:
-    """Inputs with at least one non-zero integer weight; all of them when the input is not read by weight layers only."""
+    """Inputs with at least one non-zero integer weight; all of them when ``input_layers`` finds that none can go."""
     layers = input_layers(network)
     n_inputs = network.meta["input_shape"][0]
     if layers is None:
@@ -95,17 +128,21 @@ def drop_inputs(network: fx.GraphModule, kept: Sequence[int]) -> None:
     network.meta["input_shape"] = (len(kept), *shape[1:])
 
 
-def _require_input_layers(network: fx.GraphModule) -> list[QuantWeightLayer]:
+def _require_input_layers(network: fx.GraphModule, *inputs: int) -> list[QuantWeightLayer]:
     layers = input_layers(network)
     if layers is None:
         raise ModelError(
-            "inputs of this network cannot be dropped: something other than a Linear or ungrouped Conv layer reads them",
+            "inputs of this network cannot be dropped: something other than trained Linear or ungrouped Conv layers "
+            "reads them",
             hint="set prune.drop_redundant_inputs to false",
         )
+    for index in inputs:
+        if not 0 <= index < network.meta["input_shape"][0]:
+            raise ModelError(f"the network has no input {index}; it takes {network.meta['input_shape'][0]}")
     return layers
 
 
-def _as_tuple(padding: Any) -> tuple[int, ...]:
-    if isinstance(padding, str):
-        return (0,) if padding == "valid" else (1,)
-    return tuple(padding)
+def _pads(layer: Any) -> bool:
+    if isinstance(layer.padding, str):
+        return layer.padding != "valid" and any(size > 1 for size in layer.kernel_size)
+    return any(layer.padding)

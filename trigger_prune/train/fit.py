@@ -15,6 +15,7 @@ from trigger_prune.train.evaluate import Batches, Evaluation, evaluate, predict
 from trigger_prune.train.history import EpochRecord, FitHistory
 from trigger_prune.train.loss import Task, event_losses, weighted_mean
 from trigger_prune.train.schedule import one_cycle_learning_rate
+from trigger_prune.train.threads import suitable_threads
 
 __all__ = ["Batches", "Evaluation", "FitSettings", "evaluate", "fit", "predict"]
 
@@ -85,7 +86,7 @@ def fit(
     home = parameters[0].device
     modes = {module: module.training for module in network.modules()}
     devices = [settings.device] if settings.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with suitable_threads(network), torch.random.fork_rng(devices=devices):
         torch.manual_seed(settings.seed)
         network.to(settings.device)
         try:

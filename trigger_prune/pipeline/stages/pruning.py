@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch import fx, nn
 
 from trigger_prune.config.project import make_budget, make_target
 from trigger_prune.importance import criterion_by_name
+from trigger_prune.pipeline.progress import Tracker
 from trigger_prune.pipeline.stage import Stage, StageContext
 from trigger_prune.pipeline.stages.events import make_batches
 from trigger_prune.pipeline.stages.training import (
@@ -44,19 +46,25 @@ class Pruned:
     histories: tuple[FitHistory, ...]
 
 
+_SCANNED = {"layers": "events through every layer and sparsity", "inputs": "inputs shuffled"}
+
+
 def _compute_sensitivity(context: StageContext) -> SensitivityScan:
     config, events = context.config, context.result("load")
     network = context.result("quantize").network(trained_float_model(context, events))
     validation = make_batches(events, "validation", config.task, "none")
     order = torch.randperm(len(validation), generator=torch.Generator().manual_seed(config.seed))
     subset = validation.take(order[: config.sensitivity.max_events])
-    steps = {"layers": "layers x sparsity", "inputs": "inputs shuffled"}
-    shown = {"layers": 0, "inputs": 0}
-    with context.progress.track(None, "scanning") as tracker:
+    with ExitStack() as bars:
+        trackers: dict[str, tuple[Tracker, int]] = {}
 
         def advance(part: str, done: int, total: int) -> None:
-            tracker.advance(done - shown[part], part=f"{steps[part]} {done}/{total}")
-            shown[part] = done
+            if part not in trackers:
+                bar = context.progress.track(total, _SCANNED[part])
+                trackers[part] = (bars.enter_context(bar), 0)
+            tracker, before = trackers[part]
+            tracker.advance(done - before)
+            trackers[part] = (tracker, done)
 
         return scan(
             network,

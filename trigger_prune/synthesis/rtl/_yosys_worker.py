@@ -1,8 +1,8 @@
 """Child process of ``yosys.py``: pyosys ends the whole process on an error, so it never runs in the caller's.
 
-    python -m trigger_prune.synthesis.rtl._yosys_worker RESULT.json TOP FAMILY SOURCE.v...
+    python -m trigger_prune.synthesis.rtl._yosys_worker RESULT.json TOP FAMILY (auto | stock) SOURCE.v...
 
-Writes ``{"cells": {type: count}, "yosys": version, "script": "adders" | "general"}``.
+Writes ``{"cells": {type: count}, "yosys": version, "script": "adders" | "general" | "stock"}``.
 """
 
 from __future__ import annotations
@@ -12,17 +12,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# The LUT costs 2:2,3,6:5 are those of synth_xilinx. dc2 + if + mfs2 gives the LUT counts of Yosys' default abc script
-# within 0.1 % in two thirds of its time.
+# The LUT costs 2:2,3,6:5 are those of synth_xilinx.
 _MAP_LUTS = """
 opt_expr -mux_undef -noclkinv
-abc -script +strash;dc2;if;mfs2 -luts 2:2,3,6:5
+abc {abc_options}-luts 2:2,3,6:5
 clean -purge
 techmap -map +/xilinx/lut_map.v -map +/xilinx/cells_map.v -D LUT_WIDTH=6
 xilinx_dffopt
 opt_lut_ins -tech xilinx
 clean -purge
 """
+
+# Gives the LUT counts of Yosys' default abc script within 0.1 % in two thirds of its time.
+_ABC_QUICK = "-script +strash;dc2;if;mfs2 "
 
 # synth_xilinx without what adders, registers and multiplexers never need: DSP and memory inference, state machines,
 # resource sharing and the repeated clean-ups in between.
@@ -51,7 +53,7 @@ _NEEDS_GENERAL = ("$mul", "$macc", "$div", "$mod", "$pow", "$mem", "$fsm")
 
 
 def main(arguments: list[str]) -> None:
-    result, top, family, *sources = arguments
+    result, top, family, choice, *sources = arguments
     from pyosys import libyosys
 
     design = libyosys.Design()
@@ -73,14 +75,17 @@ def main(arguments: list[str]) -> None:
     run("read_verilog -lib +/xilinx/cells_sim.v")
     # Deferred, because the parametrised modules of the library are not valid before their parameters are known.
     run(f"read_verilog -sv -defer {' '.join(sources)}\nhierarchy -check -top {top}\nproc\nflatten -noscopeinfo")
-    general = any(kind.startswith(_NEEDS_GENERAL) for kind in count_cells(statistics()))
-    run(_GENERAL.format(family=family, top=top) if general else _ADDERS)
-    run(_MAP_LUTS)
+    script = choice
+    if choice == "auto":
+        needs_more = any(kind.startswith(_NEEDS_GENERAL) for kind in count_cells(statistics()))
+        script = "general" if needs_more else "adders"
+    run(_ADDERS if script == "adders" else _GENERAL.format(family=family, top=top))
+    run(_MAP_LUTS.format(abc_options="" if script == "stock" else _ABC_QUICK))
     report = statistics()
     result_data = {
         "cells": count_cells(report),
         "yosys": str(report["creator"]),
-        "script": "general" if general else "adders",
+        "script": script,
     }
     Path(result).write_text(json.dumps(result_data))
 
