@@ -63,7 +63,6 @@ def test_relu_and_saturation_cost_what_their_bits_cost():
     rows = [[1, 1]]
     plain = estimate(layer(rows, input_type=signed))
     with_relu = estimate(layer(rows, input_type=signed, output_type=wide))
-    # the sum has 9 bits; saturation compares its 9 - 5 bits above the cut (sum LSB 2**-11, output LSB 2**-6)
     saturated = estimate(layer(rows, input_type=signed, output_type=tight))
     assert with_relu.details["layers"][0]["relu_bits"] == 9 - 1  # one bit dropped: sum LSB 2**-11, output LSB 2**-10
     assert with_relu.lut - plain.lut == pytest.approx(analytic.RELU_LUT * 8, abs=1)
@@ -204,9 +203,9 @@ def test_mapped_networks_are_met_within_the_stated_error():
     found = np.array([[e.lut, e.ff, e.latency_cycles] for e in estimates], dtype=float)
     assert len(cases) >= 10
     error = np.abs(found / mapped - 1)
-    assert np.median(error[:, 0]) <= 1.5 * analytic.LUT_ERROR_MEDIAN
+    assert np.median(error[:, 0]) <= 1.2 * analytic.LUT_ERROR_MEDIAN
     assert np.quantile(error[:, 0], 0.9) <= 1.2 * analytic.LUT_ERROR_90
-    assert np.median(error[:, 1]) <= 2 * analytic.FF_ERROR_MEDIAN
+    assert np.median(error[:, 1]) <= 1.2 * analytic.FF_ERROR_MEDIAN
     assert np.abs(found[:, 2] - mapped[:, 2]).max() <= 1
     # and it beats the number of non-zero weights, scaled as well as can be, by far
     nonzeros = np.array([spec.nonzeros for spec, _ in cases], dtype=float)
@@ -231,7 +230,7 @@ def test_a_network_mapped_here_and_now():
         modules += [linear, torch.nn.ReLU(), FixedQuantizer(act)] if part.relu else [linear]
     measured = RtlCost().measure_frozen(torch.nn.Sequential(*modules), INPUT, (10,), TARGET)
     expected = estimate(first, second)
-    assert expected.lut == pytest.approx(measured.lut, rel=analytic.LUT_ERROR_90)
+    assert expected.lut == pytest.approx(measured.lut, rel=1.5 * analytic.LUT_ERROR_90)
     assert expected.latency_cycles == pytest.approx(measured.latency_cycles, abs=1)
     assert measured.dsp == expected.dsp == 0
 

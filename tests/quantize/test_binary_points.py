@@ -91,7 +91,7 @@ def test_every_call_of_a_shared_relu_has_a_range_of_its_own() -> None:
     torch.manual_seed(0)
     types = quantisers(quantize_model(SharedRelu(), on_grid(300, (4,)), INPUT, bits(8, 8)))
     assert len(types) == 3
-    first, second = types["relu_quant"], types["relu_1_quant"]
+    first, second = types["relu_quant"], types["relu_quant_1"]
     assert second.integer > first.integer + 5
     assert not first.signed and not second.signed
 
@@ -104,8 +104,8 @@ def test_only_a_wire_that_cannot_become_negative_is_unsigned() -> None:
         model[0].bias.fill_(1.0)
     types = quantisers(quantize_model(model, on_grid(100, (3,)), INPUT, bits(6, 1)))
     assert {name: (fixed.signed, fixed.width) for name, fixed in types.items()} == {
-        "_0_quant": (True, 2),
-        "_2_quant": (False, 1),
+        "0_quant": (True, 2),
+        "2_quant": (False, 1),
     }
     sets = quantize_model(DeepSets((3, 4), 2, phi=(4,), rho=(4,)), on_grid(100, (3, 4)), INPUT, bits(6, 6))
     assert not any(fixed.signed for fixed in quantisers(sets).values())

@@ -223,7 +223,11 @@ class CostConfig(Section):
         description="rtl: alkaid Verilog mapped by Yosys. analytic: formulas, milliseconds. csynth: Vitis HLS or "
         "Vivado HLS, which must be on PATH.",
     )
-    adders_per_stage: PositiveInt = Field(default=5, description="rtl: adder delays between two pipeline registers.")
+    adders_per_stage: PositiveInt = Field(
+        default=5,
+        description="rtl: delay between two pipeline registers, in alkaid's units: an adder of w bits takes "
+        "1.07 + 0.025 w, so 5 is about four adders in a row.",
+    )
     timeout_s: Annotated[float, Field(gt=0)] = Field(default=900.0, description="A tool running longer is stopped.")
     memory_limit_mib: PositiveInt = Field(default=8192, description="A tool using more memory is stopped.")
 

@@ -14,8 +14,15 @@ if TYPE_CHECKING:  # cost/ is plain numpy
 class CostModel(Protocol):
     """Measures or predicts what a quantised network costs on the target."""
 
-    name: str
-    stage: CostStage
+    @property
+    def name(self) -> str:
+        """Name in project.yaml and in progress output."""
+        ...
+
+    @property
+    def stage(self) -> CostStage:
+        """How its numbers are obtained."""
+        ...
 
     def measure(self, network: nn.Module, target: Target) -> HardwareReport:
         """Cost of a quantised network (``quantize.convert.quantize_model``'s result).

@@ -47,10 +47,11 @@ SHARING = 0.073
 RELU_LUT = 1.10
 SATURATION_LUT = 1.14
 
-LUT_ERROR_MEDIAN = 0.04
-LUT_ERROR_90 = 0.25
-FF_ERROR_MEDIAN = 0.10
-"""Relative errors on the validation sample, which no constant was fitted on."""
+LUT_ERROR_MEDIAN = 0.09
+LUT_ERROR_90 = 0.14
+FF_ERROR_MEDIAN = 0.18
+FF_ERROR_90 = 0.51
+"""Relative errors on 23 random networks of 156 to 11 792 LUT, looked at once, after everything was fixed."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,7 @@ def _details(
         "lut_relative_error_median": LUT_ERROR_MEDIAN,
         "lut_relative_error_90": LUT_ERROR_90,
         "ff_relative_error_median": FF_ERROR_MEDIAN,
+        "ff_relative_error_90": FF_ERROR_90,
         "layers": [
             {
                 "name": live.layer.name,

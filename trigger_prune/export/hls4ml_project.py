@@ -149,7 +149,7 @@ class _PlainLoader(yaml.SafeLoader):
     """Reads hls4ml's own file without running the Python constructors in it."""
 
 
-_PlainLoader.add_multi_constructor("tag:yaml.org,2002:python/", lambda loader, suffix, node: None)  # type: ignore[no-untyped-call]
+_PlainLoader.add_multi_constructor("tag:yaml.org,2002:python/", lambda loader, suffix, node: None)
 
 
 def _tidy(project: Path, stamp: str) -> None:

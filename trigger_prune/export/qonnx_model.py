@@ -35,7 +35,7 @@ class _ExportedLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias_type.fake_quantize(self.bias)
-        return self.call(x, self.weight_type.fake_quantize(self.weight), bias)  # type: ignore[no-any-return]
+        return self.call(x, self.weight_type.fake_quantize(self.weight), bias)
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -58,7 +58,7 @@ def to_qonnx(network: fx.GraphModule) -> onnx.ModelProto:
     for name, layer in weight_layers(exported).items():
         exported.set_submodule(name, _ExportedLayer(layer))
     example = torch.zeros((1, *input_shape_of(network)))
-    buffer = io.BytesIO()
+    buffer: Any = io.BytesIO()
     try:
         with warnings.catch_warnings(), torch.no_grad():
             # The TorchScript exporter announces its successor, which writes opset 18; qonnx and hls4ml read 13.

@@ -43,7 +43,7 @@ def quiet() -> Iterator[None]:
         warnings.simplefilter("ignore")
         out, err = _Muted(sys.stdout), _Muted(sys.stderr)
         before = sys.stdout, sys.stderr
-        sys.stdout, sys.stderr = out, err  # type: ignore[assignment]
+        sys.stdout, sys.stderr = out, err
         try:
             yield
         finally:

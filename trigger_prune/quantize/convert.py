@@ -102,8 +102,9 @@ def _insert_quantizers(network: fx.GraphModule) -> None:
             last = users[0]
         if all(_only_reaches_output(network, user) for user in last.users):
             continue
-        # Named after the node, not the module: a ReLU may be called in several places, each with a range of its own.
-        name = add_module(network, f"{last.name}_quant", nn.Identity())
+        # A ReLU may be called in several places; each call gets a quantiser, and so a range, of its own.
+        source = str(last.target).replace(".", "_") if last.op == "call_module" else last.name
+        name = add_module(network, f"{source}_quant", nn.Identity())
         with network.graph.inserting_after(last):
             quantizer = network.graph.call_module(name, (last,))
         last.replace_all_uses_with(quantizer, delete_user_cb=lambda user, keep=quantizer: user is not keep)

@@ -147,10 +147,11 @@ def is_cat(node: fx.Node) -> bool:
 
 
 def add_module(network: fx.GraphModule, wish: str, module: nn.Module) -> str:
-    """Give ``network`` a new submodule; returns its name, ``wish`` or, where that is taken, one made from it."""
-    name = wish
+    """Give ``network`` a new submodule; returns its name, ``wish`` or, where that is taken, ``wish_1`` and so on."""
+    name, number = wish, 0
     while hasattr(network, name):
-        name += "_"
+        number += 1
+        name = f"{wish}_{number}"
     network.add_submodule(name, module)
     return name
 

@@ -1,6 +1,6 @@
 """Runs inside a process of its own: loads a compiled hls4ml library and calls hls4ml's predict on all events.
 
-    python -m trigger_prune.verify._csim_worker PROJECT LIBRARY INPUTS.npy OUTPUTS.npy
+python -m trigger_prune.verify._csim_worker PROJECT LIBRARY INPUTS.npy OUTPUTS.npy
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from trigger_prune.errors import ToolError
 
@@ -77,6 +78,6 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _text(log: tempfile._TemporaryFileWrapper[bytes]) -> str:
+def _text(log: IO[bytes]) -> str:
     log.seek(0)
     return log.read().decode(errors="replace")

@@ -78,7 +78,9 @@ def insert_taps(top: Path) -> None:
             continue
         kind = _kind(call["function"], declared[output][0] in saturating)
         if kind is not None:
-            lines.append(f'    tap::layer({output}, "{kind} {call["name"]}", {_rows_and_columns(declared[output][1])});')
+            lines.append(
+                f'    tap::layer({output}, "{kind} {call["name"]}", {_rows_and_columns(declared[output][1])});'
+            )
             count += 1
     if not count:
         raise ToolError(f"{top.name} holds no layer call that is known")

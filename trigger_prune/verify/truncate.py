@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +15,13 @@ from trigger_prune.synthesis.rtl.trace import predict, trace_network
 from trigger_prune.verify.wires import Wire, torch_wires
 
 
-def alkaid_wires(network: fx.GraphModule, event: NDArray[np.float32]) -> list[Wire]:
-    """Wires of alkaid's interpreter for one event ``(1, *input_shape)``."""
+def alkaid_wires(network: fx.GraphModule, event: NDArray[np.float32]) -> Iterator[Wire]:
+    """Wires of alkaid's interpreter for one event ``(1, *input_shape)``, traced one by one as they are asked for."""
     frozen = freeze(network, double=True)
-    wires = []
     for reference in torch_wires(network, event):
         cut = cut_behind(frozen, reference.layer)
         comb = trace_network(cut, input_type_of(network), tuple(event.shape[1:]))
-        wires.append(Wire(reference.layer, reference.kind, predict(comb, event.astype(np.float64))))
-    return wires
+        yield Wire(reference.layer, reference.kind, predict(comb, event.astype(np.float64)))
 
 
 def cut_behind(network: fx.GraphModule, layer: str) -> fx.GraphModule:

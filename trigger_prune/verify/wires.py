@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -36,12 +37,12 @@ class _Collector(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
         if n.op == "call_module" and n.target in self.kinds:
-            self.wires.append(Wire(str(n.target), self.kinds[str(n.target)], result.numpy()))
+            self.wires.append(Wire(str(n.target), self.kinds[str(n.target)], result.double().numpy()))
         return result
 
 
-def torch_wires(network: fx.GraphModule, features: NDArray[np.float32]) -> list[Wire]:
-    """Wires of the fixed-point torch network, computed in float64 (exact)."""
+def torch_wires(network: fx.GraphModule, features: NDArray[np.float32], *, double: bool = True) -> list[Wire]:
+    """Wires of the fixed-point torch network, computed in float64 (exact) or float32."""
     kinds: dict[str, WireKind] = {}
     for node in network.graph.nodes:
         module = module_of(network, node)
@@ -49,31 +50,29 @@ def torch_wires(network: fx.GraphModule, features: NDArray[np.float32]) -> list[
             kinds[str(node.target)] = "sum"
         elif isinstance(module, FixedQuantizer):
             kinds[str(node.target)] = "quantised"
-    collector = _Collector(freeze(network, double=True), kinds)
+    collector = _Collector(freeze(network, double=double).cpu(), kinds)
     with torch.no_grad():
-        collector.run(torch.from_numpy(features.astype(np.float64)))
+        collector.run(torch.from_numpy(features.astype(np.float64 if double else np.float32)))
     return collector.wires
 
 
-def first_difference(reference: list[Wire], other: list[Wire], event: int) -> FirstDifference | None:
+def first_difference(reference: Iterable[Wire], other: Iterable[Wire], event: int) -> FirstDifference | None:
     """The first wire of ``reference`` whose values differ from its counterpart, for one event (batches of one).
 
-    The k-th sum is compared with the k-th sum and the k-th quantised wire with the k-th quantised wire: the names
-    change from tool to tool, the order of computation does not.
+    Wires are paired by kind in order of computation, because names change from tool to tool. A wire that ``other``
+    does not have is skipped: hls4ml may merge a sum with the quantiser behind it. Both are read only as far as needed.
+    None when no pair differs, or when the two cannot be paired.
     """
-    counterparts: dict[WireKind, list[Wire]] = {
-        "sum": [wire for wire in other if wire.kind == "sum"],
-        "quantised": [wire for wire in other if wire.kind == "quantised"],
-    }
-    for wire in reference:
-        if not counterparts[wire.kind]:
-            continue
-        got = counterparts[wire.kind].pop(0).values.reshape(-1)
-        expected = wire.values.reshape(-1)
+    remaining = iter(reference)
+    for wire in other:
+        counterpart = next((candidate for candidate in remaining if candidate.kind == wire.kind), None)
+        if counterpart is None:
+            return None
+        expected, got = counterpart.values.reshape(-1), wire.values.reshape(-1)
         if got.shape != expected.shape:
-            return FirstDifference(event, wire.layer, 0, float(expected.size), float(got.size))
+            return None
         different = np.flatnonzero(got != expected)
         if different.size:
             element = int(different[0])
-            return FirstDifference(event, wire.layer, element, float(expected[element]), float(got[element]))
+            return FirstDifference(event, counterpart.layer, element, float(expected[element]), float(got[element]))
     return None
