@@ -88,6 +88,7 @@ def test_every_limit_counts(name):
     unknown = replace(report, **{name: None})
     assert unknown.excess(Budget(**{name: 1})) == {}
     assert unknown.unstated(Budget(**{name: 1})) == (name,)
+    assert not unknown.meets(Budget(**{name: 10**9})), "an unknown use may not pass as within the limit"
     assert unknown.unstated(Budget()) == ()
 
 

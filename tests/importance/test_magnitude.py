@@ -5,7 +5,7 @@ from torch import nn
 
 from trigger_prune.errors import ConfigError, ModelError
 from trigger_prune.fixed_point import FixedPoint
-from trigger_prune.importance import criterion_by_name, prunable_layers
+from trigger_prune.importance import criterion_by_name
 from trigger_prune.quantize.layers import QuantConv1d, QuantLinear
 
 COARSE = FixedPoint(3, 2)
@@ -43,10 +43,6 @@ def test_scores_do_not_change_with_the_weights_afterwards() -> None:
     with torch.no_grad():
         model[0].weight.zero_()
     assert torch.equal(score, before)
-
-
-def test_frozen_layers_are_not_prunable() -> None:
-    assert list(prunable_layers(network())) == ["0", "3"]
 
 
 def test_unknown_names_are_named() -> None:

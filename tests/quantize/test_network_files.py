@@ -90,7 +90,9 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         load_network(path, MODELS["mlp"][0]())
 
 
-@pytest.mark.parametrize("foreign", [torch.ones(3), [1, 2], {}, {"format": 99}, {"format": 2, "state": 5, "digest": ""}])
+@pytest.mark.parametrize(
+    "foreign", [torch.ones(3), [1, 2], {}, {"format": 99}, {"format": 2, "state": 5, "digest": ""}]
+)
 def test_foreign_torch_files_are_refused(foreign: object, tmp_path: Path) -> None:
     torch.save(foreign, tmp_path / "network.pt")
     with pytest.raises(ArtefactError, match="is not a readable network"):

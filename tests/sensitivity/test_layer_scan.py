@@ -3,7 +3,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from scipy.stats import binom
+from scipy.stats import beta
 from torch import Tensor, fx, nn
 
 from trigger_prune.errors import ModelError
@@ -11,9 +11,7 @@ from trigger_prune.fixed_point import FixedPoint
 from trigger_prune.importance import criterion_by_name
 from trigger_prune.quantize.layers import WEIGHT_LAYERS, FixedQuantizer, QuantConv1d, QuantLinear
 from trigger_prune.sensitivity.findings import LayerPoint
-from trigger_prune.sensitivity.intervals import accuracy_interval, effective_events
 from trigger_prune.sensitivity.layers import scan_layers
-from trigger_prune.sensitivity.masks import lowest_scores_mask
 from trigger_prune.train.evaluate import Batches, evaluate
 
 WEIGHT = FixedPoint(6, 1)
@@ -69,16 +67,6 @@ def brute_force_mask(scores: Tensor, mask: Tensor, sparsity: float) -> Tensor:
         kept = [i for i, m in enumerate(flat) if m]
         flat[min(kept, key=lambda i: (float(scores.flatten()[i]), i))] = 0
     return torch.tensor(flat).reshape(mask.shape)
-
-
-@pytest.mark.parametrize("sparsity", [0.0, 0.1, 0.34, 0.5, 0.99, 1.0])
-def test_mask_removes_the_lowest_kept_scores_and_ties_by_index(sparsity: float) -> None:
-    generator = torch.Generator().manual_seed(2)
-    scores = torch.randint(0, 4, (7, 5), generator=generator).double()
-    mask = (torch.rand(7, 5, generator=generator) > 0.3).float()
-    before = mask.clone()
-    assert torch.equal(lowest_scores_mask(scores, mask, sparsity), brute_force_mask(scores, mask, sparsity))
-    assert torch.equal(mask, before)
 
 
 @pytest.mark.parametrize("batch_size", [500, 128])
@@ -167,21 +155,14 @@ def test_impossible_scans_are_named() -> None:
         scan_layers(frozen, events(), [0.5], L1, "classify")
 
 
-@pytest.mark.parametrize(("right", "n"), [(7, 20), (1, 50), (49, 50), (0, 10), (10, 10)])
-def test_interval_ends_where_the_binomial_tails_hold_16_percent(right: int, n: int) -> None:
-    low, high = accuracy_interval(right / n, n)
+def test_intervals_end_where_the_binomial_tails_of_the_effective_events_hold_16_percent() -> None:
+    batches = events()
+    (point, *_) = scan_layers(network(), batches, [0.5], L1, "classify")
+    weights = batches.weights.double().numpy()
+    n = weights.sum() ** 2 / np.square(weights).sum()
+    assert n < 0.95 * len(weights)
     tail = (1 - 0.6826894921) / 2
-    if right == 0:
-        assert low == 0.0
-    else:
-        assert binom.sf(right - 1, n, low) == pytest.approx(tail, rel=1e-6)
-    if right == n:
-        assert high == 1.0
-    else:
-        assert binom.cdf(right, n, high) == pytest.approx(tail, rel=1e-6)
-
-
-def test_effective_events() -> None:
-    assert effective_events(torch.full((30,), 0.25)) == pytest.approx(30)
-    # one heavy event among light ones carries hardly more than itself
-    assert effective_events(torch.tensor([100.0, 1.0, 1.0])) == pytest.approx(np.square(102.0) / 10002.0)
+    # the binomial tails, continued to a fractional number of events by the beta distribution
+    right = point.accuracy * n
+    assert beta.sf(point.accuracy_low, right, n - right + 1) == pytest.approx(1 - tail, rel=1e-6)
+    assert beta.cdf(point.accuracy_high, right + 1, n - right) == pytest.approx(1 - tail, rel=1e-6)

@@ -184,6 +184,8 @@ def test_everything_is_restored_also_after_an_exception() -> None:
             model[0].weight.mul_(3)
             model[1].weight.fill_(np.nan)
         raise RuntimeError("in the middle")
-    for old, new in zip((*before.parameters(), *before.buffers()), (*model.parameters(), *model.buffers()), strict=True):
+    for old, new in zip(
+        (*before.parameters(), *before.buffers()), (*model.parameters(), *model.buffers()), strict=True
+    ):
         assert torch.equal(old, new)
     assert [module.training for module in model.modules()] == [module.training for module in before.modules()]

@@ -99,12 +99,12 @@ class HardwareReport:
         return ratios
 
     def unstated(self, budget: Budget) -> tuple[str, ...]:
-        """Quantities the budget limits but this report does not state; ``meets`` says nothing about them."""
+        """Quantities the budget limits but this report does not state: whether they are met is unknown."""
         return tuple(name for name in BUDGETED if getattr(budget, name) is not None and getattr(self, name) is None)
 
     def meets(self, budget: Budget) -> bool:
-        """True when no known quantity exceeds its limit."""
-        return all(ratio <= 1.0 for ratio in self.excess(budget).values())
+        """True when every limited quantity is stated and within its limit."""
+        return not self.unstated(budget) and all(ratio <= 1.0 for ratio in self.excess(budget).values())
 
     def to_json(self) -> str:
         """JSON text; ``from_json`` restores an equal report.

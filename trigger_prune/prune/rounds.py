@@ -64,8 +64,8 @@ def load_rounds(scratch: Path, key: str) -> Rounds:
     if not path.exists():
         return Rounds()
     try:
-        payload: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        if payload["key"] != key:
+        payload: Any = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(payload, dict) or payload["key"] != key:
             raise ValueError("they started from another network")
         rounds = Rounds(
             [PruneTrial.from_dict(raw) for raw in json.loads(payload["trials"])],

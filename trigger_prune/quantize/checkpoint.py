@@ -65,7 +65,9 @@ def load_network(path: Path, model: nn.Module) -> fx.GraphModule:
 def _read(path: Path) -> dict[str, Any]:
     """The payload with its types parsed."""
     try:
-        payload: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        payload: Any = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(payload, dict):
+            raise TypeError(f"it holds a {type(payload).__name__}")
         if payload["format"] != _FORMAT:
             raise ValueError(f"its format is {payload['format']}, not {_FORMAT}")
         if payload["digest"] != _digest(payload["state"]):

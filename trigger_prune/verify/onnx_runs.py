@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -89,7 +90,26 @@ def _prepared(model: onnx.ModelProto, batch: int, double: bool) -> Any:
 
     with quiet():
         wrapper = cleanup_model(ModelWrapper(model)).transform(ChangeBatchSize(batch)).transform(InferShapes())
-        return ModelWrapper(to_double(wrapper.model)) if double else wrapper
+        if not double:
+            return wrapper
+        return ModelWrapper(_widen_quantisers(to_double(wrapper.model))).transform(InferShapes())
+
+
+def _widen_quantisers(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Put a Cast to float64 behind every Quant node, in place: qonnx computes them in the type of their input, but
+    returns float32, which is exact for up to 24 bits."""
+    nodes = []
+    for original in model.graph.node:
+        node = copy.deepcopy(original)
+        nodes.append(node)
+        if node.op_type == "Quant":
+            wide = node.output[0]
+            node.output[0] = f"{wide}_single"
+            nodes.append(helper.make_node("Cast", [node.output[0]], [wide], to=TensorProto.DOUBLE))
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    del model.graph.value_info[:]
+    return model
 
 
 def _session(model: onnx.ModelProto) -> Any:

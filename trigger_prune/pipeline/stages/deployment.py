@@ -148,12 +148,12 @@ def _compute_cost(context: StageContext) -> MeasuredCosts:
     if config.cost.backend == "csynth":
         csynth = deployed_report
     elif find_hls_tool() is None:
-        note = "No HLS compiler ran: neither vitis-run nor vivado_hls is on PATH."
+        note = "neither vitis-run nor vivado_hls is on PATH"
     else:
         try:
             csynth = CsynthCost(config.cost.timeout_s, config.cost.memory_limit_mib).measure(deployed, target)
         except ToolError as error:
-            note = f"The HLS compiler failed: {error}"
+            note = f"the HLS compiler failed: {error}"
             context.progress.warn(note)
     return MeasuredCosts(
         dense_report, deployed_report, analytic.measure(dense, target), analytic.measure(deployed, target), csynth, note

@@ -23,6 +23,7 @@ from trigger_prune.pipeline.artefacts import copy_atomically
 from trigger_prune.pipeline.stage import Stage, StageContext
 from trigger_prune.pipeline.stages.deployment import deployed_network
 from trigger_prune.pipeline.stages.events import Events, make_batches
+from trigger_prune.pipeline.stages.pruning import Pruned
 from trigger_prune.pipeline.stages.training import model_files, trained_float_model
 from trigger_prune.quantize.describe import describe_network
 from trigger_prune.report.files import write_text
@@ -30,7 +31,7 @@ from trigger_prune.report.inputs import NetworkResult, ReportInputs, summarise_l
 from trigger_prune.report.page import render_report
 from trigger_prune.report.summary import build_summary, write_summary
 from trigger_prune.train.evaluate import evaluate, predict
-from trigger_prune.train.history import FitHistory
+from trigger_prune.train.history import EpochRecord, FitHistory
 
 _SECTIONS = (
     "project",
@@ -152,9 +153,19 @@ def _histories(context: StageContext) -> dict[str, FitHistory]:
         "qat": context.result("quantize").history,
         "dense": context.result("baseline").history,
     }
-    for history in context.result("prune").histories:
-        found[history.epochs[0].phase] = history
+    found["prune"] = _joined(context.result("prune"))
     return found
+
+
+def _joined(pruned: Pruned) -> FitHistory:
+    """All rounds of the pruning loop as one history; its best epoch is that of the chosen round."""
+    epochs: list[EpochRecord] = []
+    best = 0
+    for trial, history in zip(pruned.trials, pruned.histories, strict=True):
+        if trial.chosen:
+            best = len(epochs) + history.best_index
+        epochs += history.epochs
+    return FitHistory(tuple(epochs), best)
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,300 @@
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import fx, nn
+
+from trigger_prune.config.project import PruneConfig
+from trigger_prune.cost.report import CostStage, HardwareReport
+from trigger_prune.errors import BudgetError
+from trigger_prune.fixed_point import FixedPoint
+from trigger_prune.prune.loop import LoopInputs, PruneResult, describe_cost, prune_to_budget
+from trigger_prune.prune.trial import PruneTrial
+from trigger_prune.quantize.convert import quantize_model
+from trigger_prune.quantize.describe import describe_network
+from trigger_prune.structure.masks import masked_fraction
+from trigger_prune.target import Budget, Target
+from trigger_prune.train.evaluate import Batches, evaluate
+from trigger_prune.train.fit import FitSettings
+
+CONSTANT_LUT = 40
+
+
+@dataclass
+class FakeCost:
+    """10 LUT per weight that is not zero, and a constant; ``distort(call, lut)`` changes what is reported."""
+
+    distort: Callable[[int, float], float] = lambda _call, lut: lut
+    name: str = "fake"
+    stage: CostStage = CostStage.ANALYTIC
+    calls: list[int] = field(default_factory=list)
+
+    def measure(self, network: nn.Module, target: Target) -> HardwareReport:
+        spec = describe_network(network)
+        lut = round(self.distort(len(self.calls), CONSTANT_LUT + 10 * spec.nonzeros))
+        self.calls.append(lut)
+        return HardwareReport(
+            self.stage, "fake", "1", target.part, target.clock_period_ns, lut, lut // 2, 0, None,
+            4 + spec.nonzeros // 20, 1, spec.content_hash(),
+        )  # fmt: skip
+
+
+def events(n: int, seed: int) -> Batches:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, 8, generator=generator)
+    labels = (x[:, 0] * x[:, 1] > 0).long() + (x[:, 2] > 1).long()
+    return Batches(x, labels, torch.ones(n))
+
+
+def start() -> fx.GraphModule:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 24), nn.ReLU(), nn.Linear(24, 12), nn.ReLU(), nn.Linear(12, 3))
+    bits = SimpleNamespace(weight_bits=6, activation_bits=6, rounding="AP_TRN")
+    return quantize_model(model, events(500, 1).features, FixedPoint(10, 4), bits)
+
+
+N_WEIGHTS = 8 * 24 + 24 * 12 + 12 * 3
+
+
+def loop_inputs(cost: FakeCost, budget: Budget, **config: object) -> LoopInputs:
+    chosen = PruneConfig(**{"epochs_per_round": 4, "polish_epochs": 6, "learning_rate": 5e-3, **config})
+    return LoopInputs(
+        train=events(1000, 2),
+        validation=events(500, 3),
+        settings=FitSettings("prune", 1, 100, 1e-3, seed=1),
+        config=chosen,
+        budget=budget,
+        target=Target(),
+        cost_model=cost,
+    )
+
+
+def state_of(result: PruneResult) -> dict[str, bytes]:
+    return {name: value.numpy().tobytes() for name, value in result.network.state_dict().items()}
+
+
+def test_meets_the_budget_with_the_most_accurate_trial_within_it() -> None:
+    network, cost = start(), FakeCost()
+    before = copy.deepcopy(network.state_dict())
+    seen: list[PruneTrial] = []
+    inputs = loop_inputs(cost, Budget(lut=1500))
+    result = prune_to_budget(network, inputs, on_trial=seen.append)
+    assert all(torch.equal(value, network.state_dict()[name]) for name, value in before.items())
+    assert [trial.phase for trial in result.trials][-1] == "polish"
+    assert len(seen) == len(result.trials) == len(result.histories) == len(cost.calls)
+    (chosen,) = [trial for trial in result.trials if trial.chosen]
+    within = [trial for trial in result.trials if trial.cost.lut <= 1500]
+    assert chosen.meets_budget and chosen.validation_accuracy == max(trial.validation_accuracy for trial in within)
+    # what is said about the chosen trial is true of the network that came back
+    spec = describe_network(result.network)
+    assert spec.nonzeros == chosen.nonzeros and CONSTANT_LUT + 10 * spec.nonzeros == chosen.cost.lut <= 1500
+    assert spec.content_hash() == chosen.cost.content_hash
+    again = evaluate(result.network, inputs.validation, "classify")
+    assert (again.loss, again.accuracy) == (chosen.validation_loss, chosen.validation_accuracy)
+    assert chosen.sparsity == pytest.approx(masked_fraction(result.network), abs=1e-12)
+    assert {name: s for name, s in chosen.layer_sparsity.items()} == {
+        layer.name: pytest.approx(float((layer.weight == 0).mean())) for layer in spec.layers
+    }
+    assert chosen.cost.lut > 0.7 * 1500  # not pruned far below what was asked for
+    assert describe_cost(chosen.cost) == f"{chosen.cost.lut} LUT, {chosen.cost.lut // 2} FF, " + (
+        f"{chosen.cost.latency_cycles} cycles"
+    )
+
+
+def test_the_polished_network_is_better_than_the_one_before() -> None:
+    result = prune_to_budget(start(), loop_inputs(FakeCost(), Budget(lut=2000), polish_epochs=20))
+    ramp, polished = result.trials[-2:]
+    assert (ramp.phase, polished.phase) == ("ramp", "polish")
+    assert polished.validation_loss < ramp.validation_loss and polished.chosen
+    assert polished.sparsity == ramp.sparsity
+    names = [history.epochs[0].phase for history in result.histories]
+    assert names == [f"{trial.phase} {trial.round}" for trial in result.trials]
+    assert [len(history.epochs) for history in result.histories[-2:]] == [4, 20]
+
+
+def test_a_polish_that_leaves_the_budget_is_trimmed() -> None:
+    rounds: list[PruneTrial] = []
+
+    def grows(call: int, lut: float) -> float:
+        return lut * (1.15 if call and rounds[-1].phase == "ramp" and rounds[-1].meets_budget else 1.0)
+
+    result = prune_to_budget(start(), loop_inputs(FakeCost(grows), Budget(lut=2000)), on_trial=rounds.append)
+    phases = [(trial.phase, trial.meets_budget) for trial in result.trials]
+    assert phases[-3:] == [("ramp", True), ("polish", False), ("polish", True)]
+    assert result.trials[-1].sparsity > result.trials[-2].sparsity
+    assert 1.0 - result.trials[-1].sparsity <= 0.97 * (1.0 - result.trials[-2].sparsity) + 1 / N_WEIGHTS
+    assert sum(trial.chosen for trial in result.trials) == 1
+    assert next(trial for trial in result.trials if trial.chosen).meets_budget
+
+
+def test_the_last_round_allowed_is_still_polished() -> None:
+    free = prune_to_budget(start(), loop_inputs(FakeCost(), Budget(lut=1500)))
+    ramps = sum(trial.phase == "ramp" for trial in free.trials)
+    assert ramps > 1
+    result = prune_to_budget(start(), loop_inputs(FakeCost(), Budget(lut=1500), max_rounds=ramps))
+    assert state_of(result) == state_of(free)
+    assert result.trials[-1].phase == "polish"
+
+
+def test_a_polish_that_never_fits_ends_with_the_unpolished_network() -> None:
+    rounds: list[PruneTrial] = []
+
+    def misfit(call: int, lut: float) -> float:
+        return lut if not rounds or not any(trial.meets_budget for trial in rounds) else 9999.0
+
+    inputs = loop_inputs(FakeCost(misfit), Budget(lut=2500), max_rounds=5)
+    result = prune_to_budget(start(), inputs, on_trial=rounds.append)
+    assert len(result.trials) == 5
+    (chosen,) = [trial for trial in result.trials if trial.chosen]
+    assert chosen.phase == "ramp" and describe_network(result.network).content_hash() == chosen.cost.content_hash
+
+
+def test_without_polish_epochs_the_first_network_within_the_budget_is_the_result() -> None:
+    result = prune_to_budget(start(), loop_inputs(FakeCost(), Budget(lut=2000), polish_epochs=0))
+    assert {trial.phase for trial in result.trials} == {"ramp"}
+    assert [trial.meets_budget for trial in result.trials] == [False] * (len(result.trials) - 1) + [True]
+    assert result.trials[-1].chosen
+
+
+def test_a_budget_that_cannot_be_met_names_limit_and_nearest_cost() -> None:
+    with pytest.raises(BudgetError) as caught:
+        prune_to_budget(start(), loop_inputs(FakeCost(), Budget(lut=30, ff=1000), max_rounds=3))
+    cost = FakeCost()
+    with pytest.raises(BudgetError):
+        prune_to_budget(start(), loop_inputs(cost, Budget(lut=30), max_rounds=3))
+    assert len(cost.calls) == 3
+    nearest = min(cost.calls)
+    assert f"after 3 rounds the nearest network" in caught.value.message  # noqa: F541
+    assert f"{nearest} lut, the budget is 30" in caught.value.message
+    assert f"allow budget.lut: {nearest}," in str(caught.value.hint)
+
+
+def test_a_latency_that_cannot_be_met_is_named_by_the_key_of_the_project_file() -> None:
+    with pytest.raises(BudgetError, match=r"latency cycles, the budget is 3") as caught:
+        prune_to_budget(start(), loop_inputs(FakeCost(), Budget(latency_cycles=3), max_rounds=2))
+    cycles = int(caught.value.message.split("still needs ")[1].split(" ")[0])
+    assert f"budget.latency_ns: {cycles * 5}" in str(caught.value.hint)
+
+
+def test_a_limit_that_the_cost_model_says_nothing_about_is_an_error() -> None:
+    with pytest.raises(BudgetError, match="limits bram18, which the cost model 'fake' does not state"):
+        prune_to_budget(start(), loop_inputs(FakeCost(), Budget(lut=5000, bram18=0)))
+
+
+def test_without_limits_the_first_round_is_polished() -> None:
+    result = prune_to_budget(start(), loop_inputs(FakeCost(), Budget(), first_sparsity=0.4))
+    assert [trial.phase for trial in result.trials] == ["ramp", "polish"]
+    assert {trial.sparsity for trial in result.trials} == {pytest.approx(0.4, abs=1 / N_WEIGHTS)}
+    assert all(trial.meets_budget for trial in result.trials)
+
+
+def test_a_network_that_is_sparser_than_the_first_round_keeps_its_mask() -> None:
+    network = start()
+    network.get_submodule("2").weight_mask[:10] = 0
+    sparse = masked_fraction(network)
+    result = prune_to_budget(network, loop_inputs(FakeCost(), Budget(), first_sparsity=0.1))
+    assert result.trials[0].sparsity == pytest.approx(sparse, abs=1e-12)
+
+
+def test_small_networks_lose_at_least_one_weight_per_round() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 3, bias=False))
+    bits = SimpleNamespace(weight_bits=6, activation_bits=6, rounding="AP_TRN")
+    network = quantize_model(model, events(100, 1).features, FixedPoint(10, 4), bits)
+    budget = Budget(lut=CONSTANT_LUT + 60)
+    result = prune_to_budget(network, loop_inputs(FakeCost(), budget, max_rounds=12, density_step=0.95))
+    kept = [round((1 - trial.sparsity) * 24) for trial in result.trials if trial.phase == "ramp"]
+    assert all(later < earlier for earlier, later in zip(kept, kept[1:], strict=False))
+
+
+def test_an_autoencoder_is_chosen_by_its_loss() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 8))
+    bits = SimpleNamespace(weight_bits=6, activation_bits=6, rounding="AP_TRN")
+    network = quantize_model(model, events(300, 1).features, FixedPoint(10, 4), bits)
+    inputs = loop_inputs(FakeCost(), Budget(lut=600))
+    x = inputs.train.features
+    batches = Batches(x, x, torch.ones(len(x)))
+    settings = replace(inputs.settings, task="autoencoder")
+    result = prune_to_budget(network, replace(inputs, train=batches, validation=batches, settings=settings))
+    within = [trial for trial in result.trials if trial.meets_budget]
+    assert all(trial.validation_accuracy is None for trial in result.trials)
+    assert next(t for t in result.trials if t.chosen).validation_loss == min(t.validation_loss for t in within)
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_a_killed_run_goes_on_and_ends_with_the_same_bits(after: int, tmp_path: Path) -> None:
+    budget = Budget(lut=1500)
+    whole = prune_to_budget(start(), loop_inputs(FakeCost(), budget))
+    assert len(whole.trials) > 3
+
+    def kill(trial: PruneTrial) -> None:
+        if trial.round == after:
+            raise Killed
+
+    first, second = FakeCost(), FakeCost()
+    with pytest.raises(Killed):
+        prune_to_budget(start(), loop_inputs(first, budget), scratch=tmp_path / "new", on_trial=kill)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["rounds.pt"]
+    seen: list[PruneTrial] = []
+    resumed = prune_to_budget(start(), loop_inputs(second, budget), scratch=tmp_path / "new", on_trial=seen.append)
+    assert [trial.round for trial in seen] == list(range(after + 1, len(whole.trials) + 1))
+    assert len(first.calls) + len(second.calls) == len(whole.trials)
+    assert state_of(resumed) == state_of(whole)
+    assert resumed.trials == whole.trials
+    # a run that finished is not repeated at all
+    third = FakeCost()
+    finished = prune_to_budget(start(), loop_inputs(third, budget), scratch=tmp_path / "new")
+    assert state_of(finished) == state_of(whole) and not third.calls
+
+
+def test_more_rounds_can_be_allowed_after_a_budget_error(tmp_path: Path) -> None:
+    budget, cost = Budget(lut=1500), FakeCost()
+    with pytest.raises(BudgetError):
+        prune_to_budget(start(), loop_inputs(cost, budget, max_rounds=2), scratch=tmp_path)
+    result = prune_to_budget(start(), loop_inputs(cost, budget, max_rounds=8), scratch=tmp_path)
+    assert len(cost.calls) == len(result.trials) > 2
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "foreign"])
+def test_rounds_that_cannot_be_read_are_done_again(damage: str, tmp_path: Path) -> None:
+    budget = Budget(lut=2000)
+    whole = prune_to_budget(start(), loop_inputs(FakeCost(), budget), scratch=tmp_path)
+    path = tmp_path / "rounds.pt"
+    content = path.read_bytes()
+    if damage == "foreign":
+        torch.save([1, 2], path)
+    else:
+        path.write_bytes(content[: len(content) // 2] if damage == "truncated" else b"")
+    cost = FakeCost()
+    with pytest.warns(UserWarning, match="pruning starts again"):
+        again = prune_to_budget(start(), loop_inputs(cost, budget), scratch=tmp_path)
+    assert len(cost.calls) == len(whole.trials) and state_of(again) == state_of(whole)
+
+
+def test_rounds_of_another_network_are_not_used(tmp_path: Path) -> None:
+    budget = Budget(lut=2000)
+    prune_to_budget(start(), loop_inputs(FakeCost(), budget), scratch=tmp_path)
+    other = start()
+    with torch.no_grad():
+        other.get_submodule("0").weight.mul_(-1.0)
+    cost = FakeCost()
+    with pytest.warns(UserWarning, match="started from another network"):
+        result = prune_to_budget(other, loop_inputs(cost, budget), scratch=tmp_path)
+    assert len(cost.calls) == len(result.trials)
+
+
+def test_a_trial_survives_json() -> None:
+    result = prune_to_budget(start(), loop_inputs(FakeCost(), Budget(), epochs_per_round=1, polish_epochs=0))
+    (trial,) = result.trials
+    assert PruneTrial.from_dict(trial.to_dict()) == trial
+    assert not math.isnan(trial.validation_loss)

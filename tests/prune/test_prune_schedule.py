@@ -1,0 +1,43 @@
+import math
+
+import pytest
+
+from trigger_prune.prune.schedule import cubic_sparsity, next_density
+
+
+def test_cubic_ramp_is_the_closed_form_and_ends_at_the_end() -> None:
+    assert cubic_sparsity(0, 100, 0.2, 0.9) == pytest.approx(0.2)
+    assert cubic_sparsity(50, 100, 0.2, 0.9) == pytest.approx(0.9 - 0.7 / 8)
+    assert cubic_sparsity(100, 100, 0.2, 0.9) == 0.9 == cubic_sparsity(10_000, 100, 0.2, 0.9)
+    assert cubic_sparsity(0, 0, 0.2, 0.9) == 0.9
+    values = [cubic_sparsity(step, 100, 0.0, 0.8) for step in range(101)]
+    cuts = [b - a for a, b in zip(values, values[1:], strict=False)]
+    assert all(cut > 0 for cut in cuts)
+    assert all(later < earlier for earlier, later in zip(cuts, cuts[1:], strict=False))
+
+
+@pytest.mark.parametrize("ratio", [1.0001, 1.1, 2.0, 50.0, math.inf])
+@pytest.mark.parametrize("previous", [None, (0.8, 60.0), (0.8, math.inf), (0.5, 60.0), (0.8, 0.5)])
+def test_every_round_makes_progress_and_no_round_cuts_too_deep(
+    ratio: float, previous: tuple[float, float] | None
+) -> None:
+    density = next_density(0.5, ratio, previous, 0.6)
+    assert 0.6 * 0.5 <= density <= 0.97 * 0.5
+
+
+@pytest.mark.parametrize("power", [0.5, 0.7, 1.0, 1.3, 1.7, 2.0])
+@pytest.mark.parametrize("first_ratio", [1.01, 1.1, 1.3, 1.5, 1.8, 2.0, 2.5, 3.0, 5.0])
+def test_reaches_the_budget_without_much_overshoot(power: float, first_ratio: float) -> None:
+    """Costs that follow a power of the density; the first round is at density 0.5."""
+    rounds, density, ratio = 1, 0.5, first_ratio
+    previous: tuple[float, float] | None = None
+    while ratio > 1.0:
+        following = next_density(density, ratio, previous, 0.6)
+        previous = (density, ratio)
+        density, ratio = following, first_ratio * (following / 0.5) ** power
+        rounds += 1
+    fewest = math.ceil(math.log(first_ratio) / (power * -math.log(0.6)))  # full cuts only
+    assert rounds <= max(3, fewest + 3)
+    if first_ratio <= 3:
+        assert rounds <= 8
+    assert ratio >= 0.7
