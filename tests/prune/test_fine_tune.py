@@ -1,3 +1,4 @@
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -60,7 +61,7 @@ def test_the_ramp_follows_the_cubic_and_never_gives_weights_back() -> None:
     ramp(net, events(), events(), settings(20), sparsity=0.8, criterion="magnitude_l1", scope="global")
     total = 20 * 16
     assert len(seen) == total
-    for before, after in zip(seen, seen[1:], strict=False):
+    for before, after in pairwise(seen):
         assert bool((after <= before).all())
     for step in (0, 25, 75, 150, 160, 300):
         wanted = cubic_sparsity(step, total // 2, 0.0, 0.8)

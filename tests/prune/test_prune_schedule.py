@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 
@@ -11,9 +12,9 @@ def test_cubic_ramp_is_the_closed_form_and_ends_at_the_end() -> None:
     assert cubic_sparsity(100, 100, 0.2, 0.9) == 0.9 == cubic_sparsity(10_000, 100, 0.2, 0.9)
     assert cubic_sparsity(0, 0, 0.2, 0.9) == 0.9
     values = [cubic_sparsity(step, 100, 0.0, 0.8) for step in range(101)]
-    cuts = [b - a for a, b in zip(values, values[1:], strict=False)]
+    cuts = [b - a for a, b in pairwise(values)]
     assert all(cut > 0 for cut in cuts)
-    assert all(later < earlier for earlier, later in zip(cuts, cuts[1:], strict=False))
+    assert all(later < earlier for earlier, later in pairwise(cuts))
 
 
 @pytest.mark.parametrize("ratio", [1.0001, 1.1, 2.0, 50.0, math.inf])

@@ -37,10 +37,7 @@ def run(spec: NetworkSpec, codes: Codes, geometry: Mapping[str, Geometry]) -> ND
 
 
 def accumulate(layer: WeightLayer, x: Codes, shape: Geometry) -> tuple[Codes, int]:
-    if layer.kind == "dense":
-        sums = x.reshape(len(x), -1) @ layer.weight.T
-    else:
-        sums = convolution(layer, x, shape)
+    sums = x.reshape(len(x), -1) @ layer.weight.T if layer.kind == "dense" else convolution(layer, x, shape)
     product = layer.input_type.fraction + layer.weight_type.fraction
     fraction = max(product, layer.bias_type.fraction)
     bias = layer.bias.reshape(1, -1, *[1] * (sums.ndim - 2))

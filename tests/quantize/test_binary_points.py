@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from toy_networks import bits, on_grid
 
 from trigger_prune.errors import FixedPointError, ModelError, UnsupportedLayerError
 from trigger_prune.fixed_point import FixedPoint, Overflow, Rounding
@@ -9,8 +10,6 @@ from trigger_prune.models.deep_sets import DeepSets
 from trigger_prune.quantize.convert import quantize_model
 from trigger_prune.quantize.layers import FixedQuantizer, weight_layers
 from trigger_prune.quantize.ranges import best_type, bias_type
-
-from test_quantized_arithmetic import bits, on_grid  # isort: skip
 
 INPUT = FixedPoint(8, 3)
 RNG = np.random.default_rng(0)

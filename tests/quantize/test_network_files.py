@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import fx, nn
+from toy_networks import as_if_trained, bits, on_grid, randomised
 
 from trigger_prune.errors import ArtefactError, ModelError
 from trigger_prune.fixed_point import FixedPoint
@@ -18,8 +19,6 @@ from trigger_prune.quantize.freeze import freeze
 from trigger_prune.quantize.layers import FixedQuantizer, weight_layers
 from trigger_prune.structure.masks import prunable_layers
 from trigger_prune.structure.resize import drop_inputs
-
-from test_quantized_arithmetic import as_if_trained, bits, on_grid, randomised  # isort: skip
 
 INPUT = FixedPoint(8, 3)
 MODELS = {

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from toy_networks import bits, extreme_codes, on_grid
 
 from trigger_prune.errors import ModelError
 from trigger_prune.fixed_point import FixedPoint, Overflow
@@ -12,8 +13,6 @@ from trigger_prune.quantize.describe import describe_network
 from trigger_prune.quantize.freeze import freeze
 from trigger_prune.quantize.graph import is_add, is_cat
 from trigger_prune.quantize.wires import require_type, wire_types
-
-from test_quantized_arithmetic import bits, extreme_codes, on_grid  # isort: skip
 
 INPUT = FixedPoint(5, 2)
 

@@ -1,4 +1,5 @@
 import copy
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -87,7 +88,7 @@ def test_sparsity_only_rises(scope: str) -> None:
         scores = {k: torch.rand(v.weight.shape, generator=generator) for k, v in prunable_layers(model).items()}
         raise_sparsity(model, scores, sparsity, scope)  # type: ignore[arg-type]
         masks.append(torch.cat([layer.weight_mask.flatten() for layer in prunable_layers(model).values()]))
-    for earlier, later in zip(masks, masks[1:], strict=False):
+    for earlier, later in pairwise(masks):
         assert bool((later <= earlier).all())
     assert torch.equal(masks[1], masks[2]) and torch.equal(masks[3], masks[4])
 

@@ -201,12 +201,9 @@ class Biasless(nn.Module):
 
 @pytest.mark.parametrize("name", ["conv1d", "conv2d", "biasless"])
 def test_a_constant_that_biases_cannot_take_up_changes_nothing(name: str) -> None:
-    if name == "biasless":
-        network = quantize_model(Biasless(), events(50, (6,)), INPUT, BITS)
-    else:
-        network = quantised(name)
+    network = quantize_model(Biasless(), events(50, (6,)), INPUT, BITS) if name == "biasless" else quantised(name)
     before = describe_network(network).content_hash()
-    with pytest.raises(ModelError, match="pads with zeros|no bias"):
+    with pytest.raises(ModelError, match=r"pads with zeros|no bias"):
         fold_constant_input(network, 3, 0.5)
     assert describe_network(network).content_hash() == before
     fold_constant_input(network, 3, 0.0)  # zero is what the padding holds

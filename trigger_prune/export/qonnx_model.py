@@ -34,8 +34,9 @@ class _ExportedLayer(nn.Module):
         self.call = _linear if isinstance(layer, QuantLinear) else _convolution(layer)
 
     def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight_type.fake_quantize(self.weight)
         bias = None if self.bias is None else self.bias_type.fake_quantize(self.bias)
-        return self.call(x, self.weight_type.fake_quantize(self.weight), bias)
+        return self.call(x, weight, bias)
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

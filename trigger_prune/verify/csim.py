@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from trigger_prune.errors import ToolError
 from trigger_prune.verify._processes import run_all
 from trigger_prune.verify.csim_taps import TAP_FILE_VARIABLE, insert_taps, read_taps
+from trigger_prune.verify.weight_files import check_weight_files
 from trigger_prune.verify.wires import Wire
 
 _FLAGS = ("-O1", "-std=c++11", "-w", "-fPIC", "-shared", "-Ifirmware/ap_types", "-I.")
@@ -36,8 +37,9 @@ def compile_csim(project: Path, work: Path, timeout_s: float = 600.0) -> Path:
     """Compile a copy of an hls4ml project inside ``work`` and return the copy.
 
     A copy, because the compiled library holds the absolute path of its weight files. Raises ToolError with g++'s
-    message.
+    message, or when the weights of the simulation are not those of the synthesis.
     """
+    check_weight_files(project)
     copy = _copy(project, work / "csim")
     _build(copy, timeout_s)
     return copy
@@ -109,8 +111,7 @@ def _run_workers(compiled: Path, files: list[tuple[Path, Path]], timeout_s: floa
     worker = [sys.executable, "-m", "trigger_prune.verify._csim_worker", str(compiled), str(compiled / _LIBRARY)]
     commands = [[*worker, str(inputs), str(outputs)] for inputs, outputs in files]
     for ended in run_all(commands, what="the C simulation", timeout_s=timeout_s, env=env):
-        if ended.signal_name:
-            raise ToolError(f"the C simulation was killed by {ended.signal_name}")
         if ended.status:
+            how = f"was killed by {ended.signal_name}" if ended.signal_name else f"ended with status {ended.status}"
             last = "\n".join(ended.stderr.strip().splitlines()[-3:])
-            raise ToolError(f"the C simulation failed (exit status {ended.status}): {last}")
+            raise ToolError(f"the C simulation {how}" + (f":\n{last}" if last else ""))

@@ -93,7 +93,7 @@ def _check_events(network: fx.GraphModule, features: NDArray[np.float32], qonnx_
         event, *element = np.argwhere(~on_grid)[0].tolist()
         raise VerificationError(
             f"event {event} has an input that is not on the grid of {input_type_of(network)}: "
-            f"{features[event][tuple(element)]!r} at {element}",
+            f"{float(features[event][tuple(element)])!r} at {element}",
             hint="apply the input transform to the events first",
         )
 
