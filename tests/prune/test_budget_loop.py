@@ -11,6 +11,7 @@ import torch
 from torch import fx, nn
 
 from trigger_prune.config.project import PruneConfig
+from trigger_prune.cost.network import NetworkSpec
 from trigger_prune.cost.report import CostStage, HardwareReport
 from trigger_prune.errors import BudgetError
 from trigger_prune.fixed_point import FixedPoint
@@ -227,6 +228,39 @@ def test_an_autoencoder_is_chosen_by_its_loss() -> None:
     within = [trial for trial in result.trials if trial.meets_budget]
     assert all(trial.validation_accuracy is None for trial in result.trials)
     assert next(t for t in result.trials if t.chosen).validation_loss == min(t.validation_loss for t in within)
+
+
+def estimated(factor: float) -> Callable[[NetworkSpec, Target], HardwareReport]:
+    """An estimate that is wrong by ``factor``."""
+
+    def estimate(spec: NetworkSpec, target: Target) -> HardwareReport:
+        lut = round(factor * (CONSTANT_LUT + 10 * spec.nonzeros))
+        return HardwareReport(CostStage.ANALYTIC, "f", "1", target.part, 5.0, lut, None, None, None, None, None, "")
+
+    return estimate
+
+
+@pytest.mark.parametrize("factor", [0.8, 1.2])
+def test_a_network_within_the_budget_is_not_pruned(factor: float) -> None:
+    network, cost = start(), FakeCost()
+    lut = CONSTANT_LUT + 10 * describe_network(network).nonzeros
+    result = prune_to_budget(network, replace(loop_inputs(cost, Budget(lut=lut)), estimate=estimated(factor)))
+    (trial,) = result.trials
+    assert trial.phase == "dense" and trial.chosen and trial.nonzeros == describe_network(network).nonzeros
+    assert state_of(result) == {name: value.numpy().tobytes() for name, value in network.state_dict().items()}
+
+
+@pytest.mark.parametrize("factor", [0.8, 1.0, 1.2])
+def test_the_first_cut_is_no_larger_than_the_estimate_asks_for(factor: float) -> None:
+    """A budget 10 % below the dense cost must not cost half of the weights."""
+    network, cost = start(), FakeCost()
+    lut = CONSTANT_LUT + 10 * describe_network(network).nonzeros
+    inputs = loop_inputs(cost, Budget(lut=round(0.9 * lut)), first_sparsity=0.75)
+    result = prune_to_budget(network, replace(inputs, estimate=estimated(factor)))
+    assert max(trial.sparsity for trial in result.trials) < 0.25
+    far = replace(loop_inputs(FakeCost(), Budget(lut=lut // 20)), estimate=estimated(factor))
+    first = prune_to_budget(network, far).trials[0]
+    assert first.phase == "ramp" and first.sparsity == pytest.approx(far.config.first_sparsity, abs=0.01)
 
 
 class KilledError(Exception):

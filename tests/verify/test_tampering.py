@@ -93,14 +93,9 @@ def test_onnx_files_in_float64_with_gathered_convolutions(
     case = make_case(network, tmp_path)
     lsb = _layer(case, "phi1").weight_type.lsb
     target = _raise_onnx_weight(getattr(case.exported, file), tmp_path / "m.onnx", (4, 3, 1), (1, 2, 0), lsb)
-    pair = case.pair(pair_name, **{file: target})
-    # 16-bit inputs: one code of a weight changes nearly every event, so only the place is checked
-    assert pair.mismatches > 90
-    assert pair.first_difference.layer == "phi1"
-    event = pair.first_difference.event
-    changed = small_networks.with_weight_changed(describe_network(network), "phi1", (1, 2, 0))
-    sums = small_networks.integer_sums(changed, case.features[event : event + 1])[0].ravel()
-    assert pair.first_difference.got == sums[pair.first_difference.element]
+    _assert_found(
+        case.pair(pair_name, **{file: target}), case, "phi1", (1, 2, 0), 100 if pair_name == "qonnx" else 302
+    )
 
 
 def _raise_hls4ml_weight(project: Path, number: int, position: int, lsb: float, suffixes: tuple[str, ...]) -> Path:

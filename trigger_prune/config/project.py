@@ -176,7 +176,11 @@ class PruneConfig(Section):
         default=True,
         description="Merge inputs that equal another one on every training event, and fold constant ones away.",
     )
-    first_sparsity: Fraction = Field(default=0.5, description="Sparsity of the first round.")
+    first_sparsity: Fraction = Field(
+        default=0.5,
+        description="Highest sparsity of the first round; less is pruned when the estimated cost asks for less, and "
+        "nothing when the network fits as it is.",
+    )
     density_step: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.6, description="Each round keeps at least this fraction of the weights left by the round before."
     )

@@ -12,6 +12,7 @@ from torch import fx
 
 from trigger_prune.config.project import PruneConfig
 from trigger_prune.cost._base import CostModel
+from trigger_prune.cost.network import NetworkSpec
 from trigger_prune.cost.report import HardwareReport
 from trigger_prune.errors import BudgetError
 from trigger_prune.prune.fine_tune import polish, ramp
@@ -25,12 +26,19 @@ from trigger_prune.train.evaluate import Batches, evaluate
 from trigger_prune.train.fit import FitSettings
 from trigger_prune.train.history import EpochRecord, FitHistory
 
-Phase = Literal["ramp", "polish"]
+Phase = Literal["dense", "ramp", "polish"]
+
+_WORTH_MEASURING = 1.25
+"""Estimated use / limit up to which the unpruned network is measured: the estimate may be that far off."""
 
 
 @dataclass(frozen=True)
 class LoopInputs:
-    """Everything the loop works with. ``settings`` gives batch size, seed, task and device of every fine-tuning."""
+    """Everything the loop works with.
+
+    settings   batch size, seed, task and device of every fine-tuning
+    estimate   quick cost of a network, which sets the size of the first cut; without it that is ``first_sparsity``
+    """
 
     train: Batches
     validation: Batches
@@ -39,6 +47,7 @@ class LoopInputs:
     budget: Budget
     target: Target
     cost_model: CostModel
+    estimate: Callable[[NetworkSpec, Target], HardwareReport] | None = None
 
 
 @dataclass(frozen=True)
@@ -60,10 +69,11 @@ def prune_to_budget(
 ) -> PruneResult:
     """A sparser copy of ``network`` that meets the budget, fine-tuned; ``network`` itself is left as it was.
 
-    The first round prunes to ``first_sparsity`` whatever the cost (a network that met the budget as it was only gets
-    cheaper). Further rounds raise the sparsity as far as the measured cost asks for (see ``next_density``), fine-tune
-    and measure. The first round that meets the budget is polished with a frozen mask and measured again, since
-    fine-tuning changes the weights and with them the cost; if it no longer fits it is trimmed, at least by 3 %, and
+    A network whose estimated cost is near the budget is measured as it is, and is the result when it fits: nothing is
+    pruned that need not be. Otherwise the first round prunes as far as the estimate asks for, at most to
+    ``first_sparsity``. Further rounds raise the sparsity as far as the measured cost asks for (see ``next_density``),
+    fine-tune and measure. The first round that meets the budget is polished with a frozen mask and measured again,
+    since fine-tuning changes the weights and with them the cost; if it no longer fits it is trimmed, at least by 3 %, and
     polished again. Rounds of either kind count towards ``max_rounds``, but the first polish always happens. The result
     is the trial within the budget with the best validation accuracy (lowest loss without classes). A budget without
     limits is met by the first round.
@@ -93,8 +103,14 @@ def _next_step(network: fx.GraphModule, trials: list[PruneTrial], inputs: LoopIn
     """What the next round does (phase and sparsity), or None at the end."""
     config = inputs.config
     masked = masked_fraction(network)
+    first_step = min(1.0, (1.0 - config.first_sparsity) / (1.0 - masked)) if masked < 1.0 else 1.0
     if not trials:
-        return "ramp", max(config.first_sparsity, masked)
+        estimate = _estimated_excess(network, inputs)
+        if estimate is None:
+            return "ramp", max(config.first_sparsity, masked)
+        if estimate <= _WORTH_MEASURING:
+            return "dense", masked
+        return "ramp", 1.0 - next_density(1.0 - masked, estimate, None, first_step)
     last = trials[-1]
     if last.meets_budget:
         return ("polish", masked) if last.phase == "ramp" and config.polish_epochs > 0 else None
@@ -103,11 +119,20 @@ def _next_step(network: fx.GraphModule, trials: list[PruneTrial], inputs: LoopIn
     previous = None
     if len(trials) > 1:
         previous = (1.0 - trials[-2].sparsity, _worst_excess(trials[-2], inputs.budget))
-    density = next_density(1.0 - last.sparsity, _worst_excess(last, inputs.budget), previous, config.density_step)
+    step = first_step if last.phase == "dense" else config.density_step
+    density = next_density(1.0 - last.sparsity, _worst_excess(last, inputs.budget), previous, step)
     # of a few weights 3 % is none at all
     n_weights = sum(layer.weight_mask.numel() for layer in prunable_layers(network).values())
     sparsity = min(1.0, max(1.0 - density, masked + 1.0 / n_weights))
     return ("polish" if last.phase == "polish" else "ramp"), sparsity
+
+
+def _estimated_excess(network: fx.GraphModule, inputs: LoopInputs) -> float | None:
+    """Estimated use divided by limit of the binding resource; None without an estimate or without limits."""
+    if inputs.estimate is None:
+        return None
+    excess = inputs.estimate(describe_network(network), inputs.target).excess(inputs.budget)
+    return max(excess.values(), default=None)
 
 
 def _worst_excess(trial: PruneTrial, budget: Budget) -> float:
@@ -123,6 +148,8 @@ def _tune(
     number: int,
     on_epoch: Callable[[EpochRecord, int], None] | None,
 ) -> FitHistory:
+    if phase == "dense":
+        return FitHistory((), 0)
     config = inputs.config
     epochs = config.polish_epochs if phase == "polish" else config.epochs_per_round
     settings = replace(

@@ -16,6 +16,7 @@ from torch import fx
 
 from trigger_prune.config.load import LoadedProject
 from trigger_prune.config.project import make_target
+from trigger_prune.cost.analytic import AnalyticCost
 from trigger_prune.cost.report import HardwareReport
 from trigger_prune.errors import ToolError, VerificationError
 from trigger_prune.export.hls4ml_project import write_hls4ml_project
@@ -133,8 +134,6 @@ def _load_verdict(folder: Path) -> Verdict:
 
 
 def _compute_cost(context: StageContext) -> MeasuredCosts:
-    from trigger_prune.cost.analytic import AnalyticCost
-
     config, events = context.config, context.result("load")
     target = make_target(config.target)
     deployed = deployed_network(context)

@@ -13,6 +13,7 @@ import torch
 from torch import fx, nn
 
 from trigger_prune.config.project import make_budget, make_target
+from trigger_prune.cost.analytic import AnalyticCost
 from trigger_prune.importance import criterion_by_name
 from trigger_prune.pipeline.progress import Tracker
 from trigger_prune.pipeline.stage import Stage, StageContext
@@ -117,6 +118,7 @@ def _compute_prune(context: StageContext) -> Any:
         budget=make_budget(config.budget, config.target),
         target=target,
         cost_model=make_cost_model(config.cost),
+        estimate=AnalyticCost(adders_per_stage=config.cost.adders_per_stage).estimate,
     )
 
     def report(trial: PruneTrial) -> None:

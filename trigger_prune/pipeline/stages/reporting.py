@@ -153,8 +153,8 @@ def _histories(context: StageContext) -> dict[str, FitHistory]:
         "qat": context.result("quantize").history,
         "dense": context.result("baseline").history,
     }
-    found["prune"] = _joined(context.result("prune"))
-    return found
+    pruning = _joined(context.result("prune"))
+    return found | ({"prune": pruning} if pruning.epochs else {})
 
 
 def _joined(pruned: Pruned) -> FitHistory:
