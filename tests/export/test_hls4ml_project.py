@@ -39,7 +39,9 @@ def _files(project: Path) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def projects(mlp: fx.GraphModule, deep_sets: fx.GraphModule, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def projects(
+    mlp: fx.GraphModule, deep_sets: fx.GraphModule, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("hls4ml_projects")
     return {
         "mlp": write_hls4ml_project(mlp, folder / "mlp", TARGET, "tagger"),
@@ -97,7 +99,7 @@ def test_layout_lands_on_weight_layers_only(mlp: fx.GraphModule, tmp_path: Path)
 
 
 def test_unknown_strategy_is_not_replaced(mlp: fx.GraphModule, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="strategy 'Fastest' is not possible.*'latency'"):
+    with pytest.raises(ExportError, match=r"strategy 'Fastest' is not possible.*'latency'"):
         write_hls4ml_project(mlp, tmp_path / "p", Target(strategy="Fastest"), "tagger")
     assert not list(tmp_path.iterdir())
 
@@ -144,7 +146,7 @@ def test_a_full_disk_is_not_blamed_on_hls4ml(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(hls4ml_project, "_tidy", no_space)
-    with pytest.raises(ExportError, match="cannot be written.*No space left"):
+    with pytest.raises(ExportError, match=r"cannot be written.*No space left"):
         write_hls4ml_project(mlp, tmp_path / "p", TARGET, "tagger")
     assert not list(tmp_path.iterdir())
 
@@ -164,7 +166,9 @@ def test_the_stamp_follows_the_weights(mlp: fx.GraphModule, projects: dict[str, 
     with torch.no_grad():
         other.get_submodule("head").bias += 1.0
     project = write_hls4ml_project(other, tmp_path / "p", TARGET, "tagger")
-    stamps = [re.search(r"LIB_STAMP=(\w{8})\n", (p / "build_lib.sh").read_text())[1] for p in (project, projects["mlp"])]
+    stamps = [
+        re.search(r"LIB_STAMP=(\w{8})\n", (p / "build_lib.sh").read_text())[1] for p in (project, projects["mlp"])
+    ]
     assert stamps[0] != stamps[1]
 
 

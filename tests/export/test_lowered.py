@@ -23,7 +23,20 @@ from trigger_prune.quantize.describe import describe_network
 from trigger_prune.quantize.freeze import freeze
 from trigger_prune.quantize.layers import FixedQuantizer
 
-OPERATORS = {"Gemm", "MatMul", "Transpose", "Conv", "Relu", "Mul", "Floor", "Round", "Clip", "Flatten", "MaxPool", "Add"}
+OPERATORS = {
+    "Gemm",
+    "MatMul",
+    "Transpose",
+    "Conv",
+    "Relu",
+    "Mul",
+    "Floor",
+    "Round",
+    "Clip",
+    "Flatten",
+    "MaxPool",
+    "Add",
+}
 GATHERED = {"Pad", "Gather", "Reshape"}
 
 
@@ -88,7 +101,7 @@ def test_same_bits_as_qonnx_torch_and_integers_with_any_batch(name: str, double:
     assert len(np.unique(expected, axis=0)) > 300  # the comparison is not one of constants
 
 
-WIDE = dict(fixed=small_networks.INPUT_16, weight_bits=10, activation_bits=16)
+WIDE = {"fixed": small_networks.INPUT_16, "weight_bits": 10, "activation_bits": 16}
 
 
 @pytest.mark.parametrize("name", ["mlp", "deep_sets"])

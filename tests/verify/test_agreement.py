@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import small_networks
 import torch
-from conftest import Verified, export, make_case
 from torch import nn
+from verify_cases import Verified, export, make_case
 
 from trigger_prune.errors import VerificationError
 from trigger_prune.models.conv1d import Conv1dNet
@@ -106,9 +106,7 @@ def test_dead_layer_and_one_bit_activations_agree(tmp_path: Path) -> None:
 def test_other_layouts_agree(name: str, target: Target, tmp_path: Path) -> None:
     torch.manual_seed(3)
     regular = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4))
-    network = (
-        small_networks.quantised(regular, (8,)) if name == "mlp_regular" else getattr(small_networks, name)()
-    )
+    network = small_networks.quantised(regular, (8,)) if name == "mlp_regular" else getattr(small_networks, name)()
     case = make_case(network, tmp_path, 50, target)
     pair = case.pair("hls4ml_csim")
     assert (pair.mismatches, pair.events, pair.failure) == (0, 52, None)
@@ -174,5 +172,7 @@ def test_wires_count_towards_the_bits(mlp: Verified) -> None:
     network = copy.deepcopy(mlp.case.network)
     assert accumulator_bits(network) < 20
     *_, name = (n for n, m in network.named_modules() if isinstance(m, FixedQuantizer))
-    network.set_submodule(name, FixedQuantizer(type(network.get_submodule(name).fixed)(26, 4, False, "AP_TRN", "AP_SAT")))
+    network.set_submodule(
+        name, FixedQuantizer(type(network.get_submodule(name).fixed)(26, 4, False, "AP_TRN", "AP_SAT"))
+    )
     assert accumulator_bits(network) >= 26

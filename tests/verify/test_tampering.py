@@ -10,10 +10,11 @@ import onnx
 import pytest
 import small_networks
 import torch
-from conftest import Case, Verified, make_case
 from onnx import numpy_helper
 from torch import fx
+from verify_cases import Case, Verified, make_case
 
+from trigger_prune.cost.network import WeightLayer
 from trigger_prune.quantize.describe import describe_network
 from trigger_prune.quantize.freeze import freeze
 from trigger_prune.verify import truncate
@@ -50,7 +51,7 @@ def _raise_onnx_weight(source: Path, target: Path, shape: tuple[int, ...], index
     return target
 
 
-def _layer(case: Case, name: str):  # noqa: ANN202
+def _layer(case: Case, name: str) -> WeightLayer:
     return next(layer for layer in describe_network(case.network).layers if layer.name == name)
 
 
@@ -93,9 +94,7 @@ def test_onnx_files_in_float64_with_gathered_convolutions(
     case = make_case(network, tmp_path)
     lsb = _layer(case, "phi1").weight_type.lsb
     target = _raise_onnx_weight(getattr(case.exported, file), tmp_path / "m.onnx", (4, 3, 1), (1, 2, 0), lsb)
-    _assert_found(
-        case.pair(pair_name, **{file: target}), case, "phi1", (1, 2, 0), 100 if pair_name == "qonnx" else 302
-    )
+    _assert_found(case.pair(pair_name, **{file: target}), case, "phi1", (1, 2, 0), 100 if pair_name == "qonnx" else 302)
 
 
 def _raise_hls4ml_weight(project: Path, number: int, position: int, lsb: float, suffixes: tuple[str, ...]) -> Path:

@@ -34,8 +34,8 @@ def check_weight_files(project: Path) -> None:
         if different.size:
             k = int(different[0])
             raise ToolError(
-                f"firmware/weights: value {k} is {float(simulated[k])!r} in {text.name}, which the simulation reads, and "
-                f"{float(synthesised[k])!r} in {header.name}, which is synthesised",
+                f"firmware/weights: value {k} is {float(simulated[k])!r} in {text.name}, which the simulation reads, "
+                f"and {float(synthesised[k])!r} in {header.name}, which is synthesised",
                 hint="export the project again",
             )
 
