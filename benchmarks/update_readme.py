@@ -42,8 +42,8 @@ def _main_job() -> list[str]:
         for seed in seeds
     ]
     return [
-        f"`{result['command']}` ({result['machine']['cpus']} cores, cost stage `{result['cost_stage']}`; the last column is "
-        "mean ± standard deviation over seeds):",
+        f"`{result['command']}` ({result['machine']['cpus']} cores, cost stage `{result['cost_stage']}`; the last "
+        "column is mean ± standard deviation over seeds):",
         "",
         f"| | {heads} | mean |",
         "|---|" + "---|" * (len(seeds) + 1),

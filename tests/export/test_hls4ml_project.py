@@ -15,7 +15,7 @@ from torch import fx
 
 from trigger_prune.errors import ExportError
 from trigger_prune.export import hls4ml_project
-from trigger_prune.export.hls4ml_project import project_inputs, write_hls4ml_project
+from trigger_prune.export.hls4ml_project import project_identifier, project_inputs, write_hls4ml_project
 from trigger_prune.fixed_point import FixedPoint
 from trigger_prune.models.conv1d import Conv1dNet
 from trigger_prune.quantize.describe import describe_network
@@ -198,3 +198,17 @@ def test_inputs_are_reordered_for_channels_last_projects() -> None:
     assert last.flags["C_CONTIGUOUS"]
     assert last[1, 2, 3, 0] == features[1, 0, 2, 3]
     assert project_inputs(features, last=False) is features
+
+
+@pytest.mark.parametrize(
+    ("project", "identifier"),
+    [
+        ("jet_tagger", "jet_tagger"),
+        ("small trigger", "small_trigger"),
+        ("2024 b-jets", "trigger_2024_b_jets"),
+        ("class", "trigger_class"),
+        ("étage", "trigger__tage"),
+    ],
+)
+def test_every_project_name_gives_a_function_name(project: str, identifier: str) -> None:
+    assert project_identifier(project) == identifier

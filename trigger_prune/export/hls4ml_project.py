@@ -39,6 +39,12 @@ _WEIGHT_LAYERS = ("MatMul", "Dense", "Conv")
 _STAMP_DIGITS = 8
 
 
+def project_identifier(project: str) -> str:
+    """A name for the C++ function of a project: its own when that is an identifier, else the nearest one."""
+    name = re.sub(r"[^A-Za-z0-9_]", "_", project)
+    return name if _NAME.fullmatch(name) and name not in _KEYWORDS else f"trigger_{name}"
+
+
 def write_hls4ml_project(
     network: fx.GraphModule, out_dir: Path, target: Target, name: str, *, backend: str = "Vitis", trace: bool = False
 ) -> Path:

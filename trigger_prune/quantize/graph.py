@@ -31,18 +31,18 @@ class LayerSupport:
 
 SUPPORTED: tuple[LayerSupport, ...] = (
     LayerSupport("Linear", "quantised weights", remark="on one vector per event"),
-    LayerSupport("Conv1d", "quantised weights", remark="kernel size 1, or without pooling, deploys"),
-    LayerSupport("Conv2d", "quantised weights", deploys=False, remark="trains and quantises"),
+    LayerSupport("Conv1d", "quantised weights", remark="without MaxPool1d"),
+    LayerSupport("Conv2d", "quantised weights"),
     LayerSupport("BatchNorm1d", "folded into the layer before it"),
     LayerSupport("BatchNorm2d", "folded into the layer before it"),
     LayerSupport("ReLU", "followed by an activation quantiser"),
     LayerSupport("Flatten", "kept"),
     LayerSupport("MaxPool1d", "kept", deploys=False, remark="no QONNX route through hls4ml"),
-    LayerSupport("MaxPool2d", "kept", deploys=False, remark="trains and quantises"),
+    LayerSupport("MaxPool2d", "kept"),
     LayerSupport("Dropout", "removed after training"),
     LayerSupport("Identity", "removed"),
-    LayerSupport("add", "followed by an activation quantiser", deploys=False, remark="trains and quantises"),
-    LayerSupport("cat", "kept", deploys=False, remark="along the feature axis"),
+    LayerSupport("add", "followed by an activation quantiser", deploys=False, remark="not proven yet"),
+    LayerSupport("cat", "kept", deploys=False, remark="along the feature axis; not proven yet"),
 )
 
 PASS_THROUGH = (nn.Flatten, nn.MaxPool1d, nn.MaxPool2d)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from trigger_prune.config.project import make_target
 from trigger_prune.cost.analytic import AnalyticCost
 from trigger_prune.cost.report import HardwareReport
 from trigger_prune.errors import ToolError, VerificationError
-from trigger_prune.export.hls4ml_project import write_hls4ml_project
+from trigger_prune.export.hls4ml_project import project_identifier, write_hls4ml_project
 from trigger_prune.export.qonnx_model import to_qonnx
 from trigger_prune.pipeline.artefacts import copy_atomically
 from trigger_prune.pipeline.stage import Stage, StageContext
@@ -52,12 +51,6 @@ def deployed_network(context: StageContext) -> fx.GraphModule:
     return network
 
 
-def identifier(project: str) -> str:
-    """A C++ identifier from a project's name."""
-    name = re.sub(r"\W", "_", project)
-    return name if name[:1].isalpha() else f"trigger_{name}"
-
-
 def _compute_export(context: StageContext) -> Any:
     network = deployed_network(context)
     qonnx_model = to_qonnx(network)
@@ -65,7 +58,9 @@ def _compute_export(context: StageContext) -> Any:
     transform = context.result("load").transform.select(context.result("prune").kept_inputs)
     folder = context.scratch / _PROJECT
     shutil.rmtree(folder, ignore_errors=True)
-    write_hls4ml_project(network, folder, make_target(context.config.target), identifier(context.config.project))
+    write_hls4ml_project(
+        network, folder, make_target(context.config.target), project_identifier(context.config.project)
+    )
     return qonnx_model, lowered, transform, folder
 
 
