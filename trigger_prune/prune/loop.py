@@ -69,14 +69,14 @@ def prune_to_budget(
 ) -> PruneResult:
     """A sparser copy of ``network`` that meets the budget, fine-tuned; ``network`` itself is left as it was.
 
-    A network whose estimated cost is near the budget is measured as it is, and is the result when it fits: nothing is
-    pruned that need not be. Otherwise the first round prunes as far as the estimate asks for, at most to
-    ``first_sparsity``. Further rounds raise the sparsity as far as the measured cost asks for (see ``next_density``),
-    fine-tune and measure. The first round that meets the budget is polished with a frozen mask and measured again,
-    since fine-tuning changes the weights and with them the cost; if it no longer fits it is trimmed, at least by 3 %,
-    and polished again. Rounds of either kind count towards ``max_rounds``, but the first polish always happens. The
-    result is the trial within the budget with the best validation accuracy (lowest loss without classes). A budget without
-    limits is met by the first round.
+    A network whose estimated cost is near the budget is measured as it is, and is the result when it fits: nothing
+    is pruned that need not be. Otherwise the first round prunes as far as the estimate asks for, at most to
+    ``first_sparsity``. Further rounds raise the sparsity as far as the measured cost asks for (see
+    ``next_density``), fine-tune and measure. The first round that meets the budget is polished with a frozen mask
+    and measured again, since fine-tuning changes the weights and with them the cost; if it no longer fits it is
+    trimmed, at least by 3 %, and polished again. Rounds of either kind count towards ``max_rounds``, but the first
+    polish always happens. The result is the trial within the budget with the best validation accuracy (lowest loss
+    without classes). A budget without limits is met by the first round.
 
     scratch    folder for resuming; rounds found there are not repeated
     Raises BudgetError naming the binding limit and the nearest cost reached when ``max_rounds`` are not enough, or
