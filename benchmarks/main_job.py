@@ -27,7 +27,7 @@ QUICK = {
     "quantize.epochs": 2,
     "baseline.epochs": 2,
     "prune.epochs_per_round": 4,
-    "prune.polish_epochs": 4,
+    "prune.final_epochs": 4,
 }
 COLUMNS = (
     ("float_accuracy", "float.accuracy"),

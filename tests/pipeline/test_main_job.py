@@ -33,7 +33,7 @@ train: {epochs: 12, batch_size: 256, learning_rate: 0.01}
 quantize: {epochs: 4}
 baseline: {epochs: 3}
 sensitivity: {sparsities: [0.5, 0.9], max_events: 500}
-prune: {first_sparsity: 0.4, epochs_per_round: 4, polish_epochs: 4, max_rounds: 12}
+prune: {first_sparsity: 0.4, epochs_per_round: 4, final_epochs: 4, max_rounds: 12}
 budget: {lut: 700}
 verify: {qonnx_events: 60}
 """

@@ -15,6 +15,7 @@ from trigger_prune.cost.network import NetworkSpec
 from trigger_prune.cost.report import CostStage, HardwareReport
 from trigger_prune.errors import BudgetError
 from trigger_prune.fixed_point import FixedPoint
+from trigger_prune.prune.fine_tune import ramp
 from trigger_prune.prune.loop import LoopInputs, PruneResult, describe_cost, prune_to_budget
 from trigger_prune.prune.trial import PruneTrial
 from trigger_prune.quantize.convert import quantize_model
@@ -64,7 +65,7 @@ N_WEIGHTS = 8 * 24 + 24 * 12 + 12 * 3
 
 
 def loop_inputs(cost: FakeCost, budget: Budget, **config: object) -> LoopInputs:
-    chosen = PruneConfig(**{"epochs_per_round": 4, "polish_epochs": 6, "learning_rate": 5e-3, **config})
+    chosen = PruneConfig(**{"epochs_per_round": 4, "final_epochs": 6, "learning_rate": 5e-3, **config})
     return LoopInputs(
         train=events(1000, 2),
         validation=events(500, 3),
@@ -87,7 +88,7 @@ def test_meets_the_budget_with_the_most_accurate_trial_within_it() -> None:
     inputs = loop_inputs(cost, Budget(lut=1500))
     result = prune_to_budget(network, inputs, on_trial=seen.append)
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in before.items())
-    assert [trial.phase for trial in result.trials][-1] == "polish"
+    assert [trial.phase for trial in result.trials][-1] == "final"
     assert len(seen) == len(result.trials) == len(result.histories) == len(cost.calls)
     (chosen,) = [trial for trial in result.trials if trial.chosen]
     within = [trial for trial in result.trials if trial.cost.lut <= 1500]
@@ -109,18 +110,38 @@ def test_meets_the_budget_with_the_most_accurate_trial_within_it() -> None:
     )
 
 
-def test_the_polished_network_is_better_than_the_one_before() -> None:
-    result = prune_to_budget(start(), loop_inputs(FakeCost(), Budget(lut=2000), polish_epochs=20))
-    ramp, polished = result.trials[-2:]
-    assert (ramp.phase, polished.phase) == ("ramp", "polish")
-    assert polished.validation_loss < ramp.validation_loss and polished.chosen
-    assert polished.sparsity == ramp.sparsity
+def test_the_final_long_ramp_is_better_than_the_round_before() -> None:
+    result = prune_to_budget(start(), loop_inputs(FakeCost(), Budget(lut=2000), final_epochs=20))
+    before, final = result.trials[-2:]
+    assert (before.phase, final.phase) == ("ramp", "final")
+    assert final.validation_loss < before.validation_loss
+    assert final.sparsity == before.sparsity
     names = [history.epochs[0].phase for history in result.histories]
     assert names == [f"{trial.phase} {trial.round}" for trial in result.trials]
     assert [len(history.epochs) for history in result.histories[-2:]] == [4, 20]
 
 
-def test_a_polish_that_leaves_the_budget_is_trimmed() -> None:
+def test_the_final_ramp_starts_from_the_unpruned_network() -> None:
+    """Its weights are those of one ramp from the start, whatever the search rounds did before."""
+    inputs = loop_inputs(FakeCost(), Budget(lut=2000), final_epochs=8)
+    result = prune_to_budget(start(), inputs)
+    last = result.trials[-1]
+    assert last.phase == "final" and len(result.trials) > 2
+    alone = start()
+    settings = replace(inputs.settings, epochs=8, learning_rate=5e-3, seed=inputs.settings.seed + 1000 * last.round)
+    ramp(
+        alone,
+        inputs.train,
+        inputs.validation,
+        settings,
+        sparsity=last.sparsity,
+        criterion="magnitude_l1",
+        scope="global",
+    )
+    assert describe_network(alone).content_hash() == last.cost.content_hash
+
+
+def test_a_final_network_that_leaves_the_budget_is_trimmed() -> None:
     rounds: list[PruneTrial] = []
 
     def grows(call: int, lut: float) -> float:
@@ -128,23 +149,23 @@ def test_a_polish_that_leaves_the_budget_is_trimmed() -> None:
 
     result = prune_to_budget(start(), loop_inputs(FakeCost(grows), Budget(lut=2000)), on_trial=rounds.append)
     phases = [(trial.phase, trial.meets_budget) for trial in result.trials]
-    assert phases[-3:] == [("ramp", True), ("polish", False), ("polish", True)]
+    assert phases[-3:] == [("ramp", True), ("final", False), ("trim", True)]
     assert result.trials[-1].sparsity > result.trials[-2].sparsity
     assert 1.0 - result.trials[-1].sparsity <= 0.97 * (1.0 - result.trials[-2].sparsity) + 1 / N_WEIGHTS
     assert sum(trial.chosen for trial in result.trials) == 1
     assert next(trial for trial in result.trials if trial.chosen).meets_budget
 
 
-def test_the_last_round_allowed_is_still_polished() -> None:
+def test_the_last_round_allowed_is_still_followed_by_the_final_ramp() -> None:
     free = prune_to_budget(start(), loop_inputs(FakeCost(), Budget(lut=1500)))
     ramps = sum(trial.phase == "ramp" for trial in free.trials)
     assert ramps > 1
     result = prune_to_budget(start(), loop_inputs(FakeCost(), Budget(lut=1500), max_rounds=ramps))
     assert state_of(result) == state_of(free)
-    assert result.trials[-1].phase == "polish"
+    assert result.trials[-1].phase == "final"
 
 
-def test_a_polish_that_never_fits_ends_with_the_unpolished_network() -> None:
+def test_a_final_ramp_that_never_fits_ends_with_the_network_before_it() -> None:
     rounds: list[PruneTrial] = []
 
     def misfit(call: int, lut: float) -> float:
@@ -157,8 +178,8 @@ def test_a_polish_that_never_fits_ends_with_the_unpolished_network() -> None:
     assert chosen.phase == "ramp" and describe_network(result.network).content_hash() == chosen.cost.content_hash
 
 
-def test_without_polish_epochs_the_first_network_within_the_budget_is_the_result() -> None:
-    result = prune_to_budget(start(), loop_inputs(FakeCost(), Budget(lut=2000), polish_epochs=0))
+def test_without_final_epochs_the_first_network_within_the_budget_is_the_result() -> None:
+    result = prune_to_budget(start(), loop_inputs(FakeCost(), Budget(lut=2000), final_epochs=0))
     assert {trial.phase for trial in result.trials} == {"ramp"}
     assert [trial.meets_budget for trial in result.trials] == [False] * (len(result.trials) - 1) + [True]
     assert result.trials[-1].chosen
@@ -189,9 +210,9 @@ def test_a_limit_that_the_cost_model_says_nothing_about_is_an_error() -> None:
         prune_to_budget(start(), loop_inputs(FakeCost(), Budget(lut=5000, bram18=0)))
 
 
-def test_without_limits_the_first_round_is_polished() -> None:
+def test_without_limits_the_final_ramp_goes_to_the_first_sparsity() -> None:
     result = prune_to_budget(start(), loop_inputs(FakeCost(), Budget(), first_sparsity=0.4))
-    assert [trial.phase for trial in result.trials] == ["ramp", "polish"]
+    assert [trial.phase for trial in result.trials] == ["ramp", "final"]
     assert [trial.sparsity for trial in result.trials] == [pytest.approx(0.4, abs=1 / N_WEIGHTS)] * 2
     assert all(trial.meets_budget for trial in result.trials)
 
@@ -330,7 +351,7 @@ def test_rounds_of_another_network_are_not_used(tmp_path: Path) -> None:
 
 
 def test_a_trial_survives_json() -> None:
-    result = prune_to_budget(start(), loop_inputs(FakeCost(), Budget(), epochs_per_round=1, polish_epochs=0))
+    result = prune_to_budget(start(), loop_inputs(FakeCost(), Budget(), epochs_per_round=1, final_epochs=0))
     (trial,) = result.trials
     assert PruneTrial.from_dict(trial.to_dict()) == trial
     assert not math.isnan(trial.validation_loss)

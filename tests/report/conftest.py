@@ -80,7 +80,7 @@ def make_trials(with_accuracy=True):
         trials.append(
             PruneTrial(number, "ramp", 1 - density, int(4256 * density), spread, 0.95, accuracy, cost(lut), lut < 8_000)
         )
-    final = replace(trials[-1], round=6, phase="polish", cost=cost(5_912), chosen=True)
+    final = replace(trials[-1], round=6, phase="final", cost=cost(5_912), chosen=True)
     final = replace(final, validation_accuracy=0.6692 if with_accuracy else None, meets_budget=True)
     dense = PruneTrial(
         0, "dense", 0.0, 4240, dict.fromkeys(LAYERS, 0.004), 0.93, trials[0].validation_accuracy, cost(61_912), False

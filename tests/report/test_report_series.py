@@ -43,7 +43,7 @@ def test_shading_reaches_up_to_a_hundred_background_events(jets):
 def test_trials_keep_order_phase_and_choice(jets):
     series = trial_series(jets.trials)
     assert series.lut[0] == 61_912
-    assert series.phases == ("dense", *["ramp"] * 5, "polish")
+    assert series.phases == ("dense", *["ramp"] * 5, "final")
     assert series.chosen == 6
     assert (series.lut[6], series.quality[6], series.quality_name) == (5_912, 0.6692, "validation accuracy")
     assert series.meets_budget[-1] is True

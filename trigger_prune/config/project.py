@@ -185,13 +185,16 @@ class PruneConfig(Section):
         default=0.6, description="Each round keeps at least this fraction of the weights left by the round before."
     )
     max_rounds: PositiveInt = Field(
-        default=8, description="Give up (with an error) when the budget is not met after so many."
+        default=10, description="Give up (with an error) when the budget is not met after so many."
     )
     epochs_per_round: PositiveInt = Field(
-        default=20, description="Fine-tuning epochs of a round; the cubic ramp fills half."
+        default=20,
+        description="Epochs of one round of the search for the sparsity; the cubic ramp fills half of them.",
     )
-    polish_epochs: Annotated[int, Field(ge=0)] = Field(
-        default=80, description="Epochs of final fine-tuning with a frozen mask; length is what keeps the accuracy."
+    final_epochs: Annotated[int, Field(ge=0)] = Field(
+        default=200,
+        description="Epochs of the last training, from the unpruned network on one long ramp to the sparsity that the "
+        "rounds have found; its length is what keeps the accuracy. 0 keeps the network of the last round.",
     )
     learning_rate: Annotated[float, Field(gt=0)] = Field(default=3e-3, description="Peak learning rate of fine-tuning.")
 

@@ -26,7 +26,7 @@ from trigger_prune.train.evaluate import Batches, evaluate
 from trigger_prune.train.fit import FitSettings
 from trigger_prune.train.history import EpochRecord, FitHistory
 
-Phase = Literal["dense", "ramp", "polish"]
+Phase = Literal["dense", "ramp", "final", "trim"]
 
 _WORTH_MEASURING = 1.25
 """Estimated use / limit up to which the unpruned network is measured: the estimate may be that far off."""
@@ -69,26 +69,34 @@ def prune_to_budget(
 ) -> PruneResult:
     """A sparser copy of ``network`` that meets the budget, fine-tuned; ``network`` itself is left as it was.
 
-    A network whose estimated cost is near the budget is measured as it is, and is the result when it fits: nothing
-    is pruned that need not be. Otherwise the first round prunes as far as the estimate asks for, at most to
-    ``first_sparsity``. Further rounds raise the sparsity as far as the measured cost asks for (see
-    ``next_density``), fine-tune and measure. The first round that meets the budget is polished with a frozen mask
-    and measured again, since fine-tuning changes the weights and with them the cost; if it no longer fits it is
-    trimmed, at least by 3 %, and polished again. Rounds of either kind count towards ``max_rounds``, but the first
-    polish always happens. The result is the trial within the budget with the best validation accuracy (lowest loss
-    without classes). A budget without limits is met by the first round.
+    A network whose estimated cost is near the budget is measured as it is (``dense``), and is the result when it
+    fits: nothing is pruned that need not be.
+
+    Otherwise short rounds (``ramp``) look for the sparsity that the budget allows: the first prunes as far as the
+    estimate asks for, at most to ``first_sparsity``; further ones raise the sparsity as far as the measured cost
+    asks for (see ``next_density``), fine-tune and measure. Then training starts again from the unpruned network on
+    one long ramp to that sparsity (``final``), which keeps more accuracy than the search rounds' repeated cuts. Its
+    weights and so its cost are others; if it no longer fits it is cut further, at least by 3 %, and fine-tuned
+    (``trim``).
+
+    Rounds of every kind count towards ``max_rounds``, but the final ramp always happens. The result is the trial
+    within the budget with the best validation accuracy (lowest loss without classes). A budget without limits is
+    met by the first round.
 
     scratch    folder for resuming; rounds found there are not repeated
     Raises BudgetError naming the binding limit and the nearest cost reached when ``max_rounds`` are not enough, or
     naming a limit that the cost model's report says nothing about.
     """
     network = copy.deepcopy(network)
+    unpruned = copy.deepcopy(network.state_dict())
     key = start_key(network)
     rounds = Rounds() if scratch is None else load_rounds(scratch, key)
     if rounds.networks:
         network.load_state_dict(rounds.networks[-1])
     while (step := _next_step(network, rounds.trials, inputs)) is not None:
         number = len(rounds.trials) + 1
+        if step[0] == "final":
+            network.load_state_dict(unpruned)
         history = _tune(network, inputs, *step, number, on_epoch)
         trial = _measure(network, inputs, step[0], number)
         rounds.add(trial, history, network)
@@ -113,7 +121,7 @@ def _next_step(network: fx.GraphModule, trials: list[PruneTrial], inputs: LoopIn
         return "ramp", 1.0 - next_density(1.0 - masked, estimate, None, first_step)
     last = trials[-1]
     if last.meets_budget:
-        return ("polish", masked) if last.phase == "ramp" and config.polish_epochs > 0 else None
+        return ("final", masked) if last.phase == "ramp" and config.final_epochs > 0 else None
     if len(trials) >= config.max_rounds:
         return None
     previous = None
@@ -124,7 +132,7 @@ def _next_step(network: fx.GraphModule, trials: list[PruneTrial], inputs: LoopIn
     # of a few weights 3 % is none at all
     n_weights = sum(layer.weight_mask.numel() for layer in prunable_layers(network).values())
     sparsity = min(1.0, max(1.0 - density, masked + 1.0 / n_weights))
-    return ("polish" if last.phase == "polish" else "ramp"), sparsity
+    return ("trim" if last.phase in ("final", "trim") else "ramp"), sparsity
 
 
 def _estimated_excess(network: fx.GraphModule, inputs: LoopInputs) -> float | None:
@@ -151,7 +159,7 @@ def _tune(
     if phase == "dense":
         return FitHistory((), 0)
     config = inputs.config
-    epochs = config.polish_epochs if phase == "polish" else config.epochs_per_round
+    epochs = config.final_epochs if phase == "final" else config.epochs_per_round
     settings = replace(
         inputs.settings,
         phase=f"{phase} {number}",
@@ -160,7 +168,7 @@ def _tune(
         patience_epochs=None,
         seed=inputs.settings.seed + 1000 * number,
     )
-    if phase == "polish" and sparsity <= masked_fraction(network):
+    if phase == "final" and sparsity <= masked_fraction(network):
         return polish(network, inputs.train, inputs.validation, settings, on_epoch)
     return ramp(
         network,

@@ -18,7 +18,7 @@ class PruneTrial:
     """
 
     round: int
-    phase: Literal["dense", "ramp", "polish"]
+    phase: Literal["dense", "ramp", "final", "trim"]
     sparsity: float
     nonzeros: int
     layer_sparsity: dict[str, float]
