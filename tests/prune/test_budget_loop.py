@@ -141,6 +141,21 @@ def test_the_final_ramp_starts_from_the_unpruned_network() -> None:
     assert describe_network(alone).content_hash() == last.cost.content_hash
 
 
+def test_weights_cut_in_vain_come_back_in_the_final_ramp() -> None:
+    """A cost that falls like the fourth power of the density makes the search overshoot; the result must not."""
+
+    def steep(_call: int, lut: float) -> float:
+        return lut**4 / 2e9
+
+    budget = 6000
+    result = prune_to_budget(start(), loop_inputs(FakeCost(steep), Budget(lut=budget), density_step=0.3))
+    search = [trial for trial in result.trials if trial.phase == "ramp"]
+    final = [trial for trial in result.trials if trial.phase == "final"]
+    assert search[-1].cost.lut < 0.8 * budget, "the search was to overshoot"
+    assert final[-1].sparsity < search[-1].sparsity
+    assert 0.85 * budget < result.trials[-1].cost.lut <= budget
+
+
 def test_a_final_network_that_leaves_the_budget_is_trimmed() -> None:
     rounds: list[PruneTrial] = []
 

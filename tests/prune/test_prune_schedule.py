@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import pytest
 
-from trigger_prune.prune.schedule import cubic_sparsity, next_density
+from trigger_prune.prune.schedule import cubic_sparsity, density_between, next_density
 
 
 def test_cubic_ramp_is_the_closed_form_and_ends_at_the_end() -> None:
@@ -42,3 +42,21 @@ def test_reaches_the_budget_without_much_overshoot(power: float, first_ratio: fl
     if first_ratio <= 3:
         assert rounds <= 8
     assert ratio >= 0.7
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.7])
+def test_the_density_between_two_networks_is_exact_for_a_power_law(power: float) -> None:
+    def cost(density: float) -> float:
+        return 30.0 * density**power
+
+    above = 0.9
+    below = 0.001
+    wanted = density_between((above, cost(above)), (below, cost(below)), margin=0.97)
+    assert cost(wanted) == pytest.approx(0.97, rel=1e-9)
+
+
+def test_the_density_between_stays_between() -> None:
+    assert density_between((0.4, 1.2), (0.3, 0.99)) == pytest.approx(0.3)
+    assert density_between((0.4, 1.2), (0.3, 0.0)) == 0.3
+    assert density_between((0.3, 1.2), (0.3, 0.9)) == 0.3
+    assert 0.3 < density_between((0.4, 1.2), (0.3, 0.5)) < 0.4

@@ -196,7 +196,7 @@ class PruneConfig(Section):
         description="Epochs of the last training, from the unpruned network on one long ramp to the sparsity that the "
         "rounds have found; its length is what keeps the accuracy. 0 keeps the network of the last round.",
     )
-    learning_rate: Annotated[float, Field(gt=0)] = Field(default=3e-3, description="Peak learning rate of fine-tuning.")
+    learning_rate: Annotated[float, Field(gt=0)] = Field(default=4e-3, description="Peak learning rate of fine-tuning.")
 
 
 class BudgetConfig(Section):

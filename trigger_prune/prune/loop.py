@@ -17,7 +17,7 @@ from trigger_prune.cost.report import HardwareReport
 from trigger_prune.errors import BudgetError
 from trigger_prune.prune.fine_tune import polish, ramp
 from trigger_prune.prune.rounds import Rounds, load_rounds, save_rounds, start_key
-from trigger_prune.prune.schedule import next_density
+from trigger_prune.prune.schedule import density_between, next_density
 from trigger_prune.prune.trial import PruneTrial
 from trigger_prune.quantize.describe import describe_network
 from trigger_prune.structure.masks import masked_fraction, prunable_layers
@@ -30,6 +30,9 @@ Phase = Literal["dense", "ramp", "final", "trim"]
 
 _WORTH_MEASURING = 1.25
 """Estimated use / limit up to which the unpruned network is measured: the estimate may be that far off."""
+
+_FAR_BELOW = 0.88
+"""Use / limit below which weights were removed that the budget had room for."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +78,10 @@ def prune_to_budget(
     Otherwise short rounds (``ramp``) look for the sparsity that the budget allows: the first prunes as far as the
     estimate asks for, at most to ``first_sparsity``; further ones raise the sparsity as far as the measured cost
     asks for (see ``next_density``), fine-tune and measure. Then training starts again from the unpruned network on
-    one long ramp to that sparsity (``final``), which keeps more accuracy than the search rounds' repeated cuts. Its
-    weights and so its cost are others; if it no longer fits it is cut further, at least by 3 %, and fine-tuned
-    (``trim``).
+    one long ramp (``final``), which keeps more accuracy than the search rounds' repeated cuts, to the sparsity
+    between the last networks above and below the budget; it is repeated once if it ends far below. Its weights and
+    so its cost are others than the search's; if it no longer fits it is cut further, at least by 3 %, and fine-
+    tuned (``trim``).
 
     Rounds of every kind count towards ``max_rounds``, but the final ramp always happens. The result is the trial
     within the budget with the best validation accuracy (lowest loss without classes). A budget without limits is
@@ -121,7 +125,7 @@ def _next_step(network: fx.GraphModule, trials: list[PruneTrial], inputs: LoopIn
         return "ramp", 1.0 - next_density(1.0 - masked, estimate, None, first_step)
     last = trials[-1]
     if last.meets_budget:
-        return ("final", masked) if last.phase == "ramp" and config.final_epochs > 0 else None
+        return _final_step(trials, inputs, masked)
     if len(trials) >= config.max_rounds:
         return None
     previous = None
@@ -133,6 +137,24 @@ def _next_step(network: fx.GraphModule, trials: list[PruneTrial], inputs: LoopIn
     n_weights = sum(layer.weight_mask.numel() for layer in prunable_layers(network).values())
     sparsity = min(1.0, max(1.0 - density, masked + 1.0 / n_weights))
     return ("trim" if last.phase in ("final", "trim") else "ramp"), sparsity
+
+
+def _final_step(trials: list[PruneTrial], inputs: LoopInputs, masked: float) -> tuple[Phase, float] | None:
+    """The long ramp, once the last network is within the budget; None when there is nothing left to gain.
+
+    Its sparsity lies between those of the networks just above and below the budget, since a cut cannot be undone in the
+    search but the final ramp starts afresh. One that ends far below the budget is repeated once with more weights.
+    """
+    last, budget = trials[-1], inputs.budget
+    finals = sum(trial.phase == "final" for trial in trials)
+    ratio = _worst_excess(last, budget)
+    again = last.phase == "final" and finals == 1 and ratio < _FAR_BELOW and len(trials) < inputs.config.max_rounds
+    if inputs.config.final_epochs == 0 or not (last.phase == "ramp" or again):
+        return None
+    above = [(1.0 - trial.sparsity, _worst_excess(trial, budget)) for trial in trials if not trial.meets_budget]
+    if not above or ratio > _FAR_BELOW:
+        return ("final", masked) if last.phase == "ramp" else None
+    return "final", 1.0 - density_between(min(above), (1.0 - last.sparsity, ratio))
 
 
 def _estimated_excess(network: fx.GraphModule, inputs: LoopInputs) -> float | None:

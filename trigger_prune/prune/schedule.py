@@ -15,6 +15,18 @@ _FIRST_SLOPE = 1.4
 asks for too small a cut rather than for too large a one, which could not be taken back."""
 
 
+def density_between(above: tuple[float, float], below: tuple[float, float], margin: float = _MARGIN) -> float:
+    """Density at which the cost is expected to be ``margin`` of the budget, between two measured networks.
+
+    above, below    (density, use / limit) of a network that exceeds the budget and of one within it; straight line in
+                    log cost against log density, limited to the two ends
+    """
+    if below[1] <= 0 or not above[0] > below[0]:
+        return below[0]
+    part = math.log(above[1] / margin) / math.log(above[1] / below[1])
+    return float(above[0] * (below[0] / above[0]) ** min(1.0, max(0.0, part)))
+
+
 def cubic_sparsity(step: int, ramp_steps: int, start: float, end: float) -> float:
     """``end + (start - end) (1 - step / ramp_steps)^3``, and ``end`` from ``ramp_steps`` on.
 
