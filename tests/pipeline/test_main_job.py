@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -164,3 +166,24 @@ def test_another_network_source_trains_again(project: Path, finished: tuple[Path
     finally:
         (project / "network.py").write_text(NETWORK)
     assert set(result.computed) == {"train"}
+
+
+def test_an_hls_compiler_on_path_adds_its_report_and_is_never_mixed_up(
+    project: Path, finished: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a stand-in for vitis-run on PATH the csynth figures stand beside the Yosys ones, each under its own name."""
+    assert _summary(finished[0])["csynth"] is None
+    assert "vitis-run" in _summary(finished[0])["csynth_note"]
+    stand_in = Path(__file__).parents[1] / "synthesis" / "stand_in_vitis_run.py"
+    tool = tmp_path / "vitis-run"
+    tool.write_text(f'#!/bin/sh\nexec {sys.executable} {stand_in} "$@"\n')
+    tool.chmod(0o755)
+    before = _summary(finished[0])["deployed"]
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    result = run_pipeline(load_project(project), STAGES, finished[0])
+    assert set(result.computed) == {"cost", "report"}
+    summary = _summary(finished[0])
+    stated = re.search(r"<LUT>(\d+)</LUT>", (stand_in.parent / "csynth_reports" / "vitis_2022.xml").read_text())
+    assert stated is not None
+    assert (summary["csynth"]["cost_stage"], summary["csynth"]["lut"]) == ("csynth", int(stated[1]))
+    assert summary["deployed"] == before and before["cost_stage"] == "rtl_synth"
