@@ -15,18 +15,13 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
-import os
-import platform
-import shlex
-import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from _result import write_json, write_result
 from torch import nn
 
 from trigger_prune.cost import analytic
@@ -208,14 +203,6 @@ def table(sample: list[tuple[NetworkSpec, HardwareReport]]) -> str:
     return "\n".join(lines)
 
 
-def write_json(path: Path, content: dict[str, Any], indent: int | None = 2) -> None:
-    """Write to a temporary name, then rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=indent) + "\n")
-    temporary.replace(path)
-
-
 def record(sample: list[tuple[NetworkSpec, HardwareReport]]) -> list[dict[str, Any]]:
     """Mapped networks as JSON, with their integer weights (the fixture of the cost tests)."""
     return [
@@ -257,20 +244,13 @@ def main() -> None:
     sample = map_sample(seed, 6 if arguments.quick else count)
     figures |= errors(sample, "validation")
     print(table(sample))
-    for name, value in figures.items():
-        print(f"{name:40} {value}")
+    for figure, value in figures.items():
+        print(f"{figure:40} {value}")
     if arguments.record:
         small = [network for network in sample if network[0].n_weights <= 1000]
         write_json(arguments.record, {"networks": record(small)}, indent=None)
-    content = {
-        "figures": figures,
-        "command": shlex.join(["python", *sys.argv]),
-        "versions": {name: version(name) for name in ("trigger_prune", "alkaid", "pyosys", "numpy", "torch")},
-        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()},
-    }
-    target = Path(__file__).parent / "results" / ("cost_model_quick.json" if arguments.quick else "cost_model.json")
-    write_json(target, content)
-    print("wrote", target)
+    name = "cost_model_quick" if arguments.quick else "cost_model"
+    write_result(name, figures, ("trigger_prune", "alkaid", "pyosys", "numpy", "torch"))
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -19,9 +17,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from _result import write_result
+
 ROOT = Path(__file__).parents[1]
 PROJECT = ROOT / "hls_projects" / "jet_tagger"
-RESULT = ROOT / "benchmarks" / "results" / "main_job.json"
 QUICK = {
     "train.epochs": 6,
     "quantize.epochs": 2,
@@ -88,18 +87,9 @@ def main() -> None:
     figures["mismatches_all_pairs"] = mismatches
     figures["test_events"] = summaries[seeds[0]]["verify"]["events"]
     print(f"mismatching events, all pairs and seeds: {mismatches} (of {figures['test_events']} per pair)")
-    first = summaries[seeds[0]]
-    result = {
-        "command": " ".join(["python", "benchmarks/main_job.py", *sys.argv[1:]]),
-        "figures": figures,
-        "versions": first["versions"],
-        "cost_stage": first["deployed"]["cost_stage"],
-        "machine": {"processor": platform.machine(), "cpus": os.cpu_count(), "system": platform.platform()},
-    }
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    temporary = RESULT.with_suffix(".tmp")
-    temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    temporary.rename(RESULT)
+    packages = ("trigger_prune", "torch", "onnxruntime", "qonnx", "hls4ml", "alkaid", "pyosys")
+    stage = summaries[seeds[0]]["deployed"]["cost_stage"]
+    write_result("main_job_quick" if options.quick else "main_job", figures, packages, cost_stage=stage)
 
 
 if __name__ == "__main__":

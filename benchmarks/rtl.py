@@ -12,19 +12,15 @@ Prints a table and writes ``benchmarks/results/rtl.json``. ``--quick`` leaves ou
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import resource
-import sys
 import tempfile
 import time
-from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
+from _result import write_result
 from torch import nn
 
 from trigger_prune.fixed_point import FixedPoint, Overflow
@@ -34,7 +30,6 @@ from trigger_prune.synthesis.rtl.verilog import write_verilog
 from trigger_prune.synthesis.rtl.yosys import synthesize
 from trigger_prune.target import Target
 
-RESULT = Path(__file__).parent / "results" / "rtl.json"
 WIDTHS = (16, 64, 32, 32, 5)
 INPUT = FixedPoint(12, 3)
 WEIGHT = FixedPoint(8, 1, overflow=Overflow.AP_SAT)
@@ -99,7 +94,8 @@ def main() -> None:
     """Measure, print a table, write the result file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="only the 80 %% and 90 %% sparse networks")
-    names = QUICK if parser.parse_args().quick else tuple(SPARSITIES)
+    quick = parser.parse_args().quick
+    names = QUICK if quick else tuple(SPARSITIES)
     figures: dict[str, float] = {}
     print(
         f"{'network':<9} {'weights':>7} {'LUT':>6} {'FF':>6} {'DSP':>4} {'stages':>6} {'trace':>7} {'Yosys':>8}"
@@ -114,17 +110,7 @@ def main() -> None:
             f" | {row['stock_lut']:>10.0f} {row['stock_ff']:>6.0f} {row['stock_yosys_cpu_s']:>6.1f} s",
             flush=True,
         )
-    result = {
-        "command": " ".join(["python", "benchmarks/rtl.py", *sys.argv[1:]]),
-        "figures": figures,
-        "versions": {name: version(name) for name in ("trigger_prune", "alkaid", "pyosys", "torch")}
-        | {"python": platform.python_version()},
-        "machine": {"processor": platform.machine(), "cpus": os.cpu_count(), "system": platform.platform()},
-    }
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    temporary = RESULT.with_suffix(".tmp")
-    temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    temporary.rename(RESULT)
+    write_result("rtl_quick" if quick else "rtl", figures, ("trigger_prune", "alkaid", "pyosys", "torch"))
 
 
 if __name__ == "__main__":

@@ -9,18 +9,16 @@ the same way, as the part that no package can save.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 
+from _result import write_result
+
 ROOT = Path(__file__).parents[1]
-RESULT = ROOT / "benchmarks" / "results" / "startup.json"
 LIMITS_S = {"import_s": 1.0, "help_s": 1.5}
 
 _HELP = "import sys; sys.argv = ['trigger-prune', '--help']; from trigger_prune.cli import main; main()"
@@ -42,24 +40,19 @@ def main() -> None:
     """Measure, print a table, write the result file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="5 processes per figure instead of 21")
-    repeats = 5 if parser.parse_args().quick else 21
+    quick = parser.parse_args().quick
+    repeats = 5 if quick else 21
     figures: dict[str, float] = {}
     for name, command in PROCESSES.items():
         seconds(command)
         times = [seconds(command) for _ in range(repeats)]
         figures[name] = round(statistics.median(times), 4)
         figures[name.replace("_s", "_slowest_s")] = round(max(times), 4)
-    result = {
-        "command": " ".join(["python", "benchmarks/startup.py", *sys.argv[1:]]),
-        "figures": {**figures, "processes": repeats},
-        "versions": {name: version(name) for name in ("trigger_prune", "typer", "rich")}
-        | {"python": platform.python_version()},
-        "machine": {"processor": platform.machine(), "cpus": os.cpu_count(), "system": platform.platform()},
-    }
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    temporary = RESULT.with_suffix(".tmp")
-    temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    temporary.rename(RESULT)
+    write_result(
+        "startup_quick" if quick else "startup",
+        {**figures, "processes": repeats},
+        ("trigger_prune", "typer", "rich"),
+    )
     print(f"{'figure':<10} {'median':>9} {'slowest':>9} {'limit':>9}   ({repeats} processes each)")
     for name in PROCESSES:
         limit = f"{LIMITS_S[name]:.1f} s" if name in LIMITS_S else ""
