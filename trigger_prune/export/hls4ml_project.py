@@ -78,7 +78,10 @@ def write_hls4ml_project(
         raise ExportError(f"the hls4ml project {out_dir} cannot be written: {error}") from error
     except Exception as error:
         # hls4ml raises plain Exception, AssertionError, KeyError and others for what it cannot convert.
-        raise ExportError(f"hls4ml cannot convert the network: {type(error).__name__}: {error}") from error
+        raise ExportError(
+            f"hls4ml cannot convert the network: {type(error).__name__}: {error}",
+            hint="README lists the layers that deploy; --until prune stops before the export",
+        ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return out_dir

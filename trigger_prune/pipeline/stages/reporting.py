@@ -89,7 +89,26 @@ def versions() -> dict[str, str]:
 def _compute(context: StageContext) -> tuple[str, dict[str, Any]]:
     inputs = _collect(context)
     summary = build_summary(inputs)
+    for line in _headline(summary):
+        context.progress.note(line)
     return render_report(inputs, summary), summary
+
+
+def _headline(summary: dict[str, Any]) -> list[str]:
+    """The run in two or three lines, for the terminal."""
+    dense, deployed = summary["dense"], summary["deployed"]
+    lines = [
+        f"{dense['lut']} LUT dense at {dense['bits']} bits -> {deployed['lut']} LUT deployed, "
+        f"{summary['lut_ratio']:.1f} times fewer ({deployed['cost_label']})"
+    ]
+    if deployed["accuracy"] is not None:
+        drop = summary["accuracy_drop"]
+        lines.append(
+            f"test accuracy {summary['float']['accuracy']:.4f} float -> {deployed['accuracy']:.4f} deployed, "
+            f"{100 * drop['value']:.2f} +- {100 * drop['error']:.2f} points less"
+        )
+    names = ", ".join(deployed["inputs_dropped"])
+    return [*lines, f"{len(deployed['inputs_used'])} inputs used" + (f", without {names}" if names else "")]
 
 
 def _collect(context: StageContext) -> ReportInputs:
