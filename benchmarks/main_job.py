@@ -43,6 +43,7 @@ COLUMNS = (
     ("deployed_dsp", "deployed.dsp"),
     ("deployed_latency_cycles", "deployed.latency_cycles"),
     ("deployed_nonzeros", "deployed.nonzeros"),
+    ("deployed_inputs", "deployed.inputs_used"),
     ("wall_s", "timings_s.total"),
 )
 
@@ -78,7 +79,8 @@ def main() -> None:
     figures: dict[str, float] = {}
     print(f"{'figure':<26}" + "".join(f"{f'seed {seed}':>12}" for seed in seeds) + f"{'mean':>12}{'sd':>10}")
     for name, dotted in COLUMNS:
-        values = [float(lookup(summaries[seed], dotted)) for seed in seeds]
+        found = [lookup(summaries[seed], dotted) for seed in seeds]
+        values = [float(len(value) if isinstance(value, list) else value) for value in found]
         mean, deviation = statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
         figures |= {f"{name}_seed{seed}": round(value, 5) for seed, value in zip(seeds, values, strict=True)}
         figures |= {f"{name}_mean": round(mean, 5), f"{name}_sd": round(deviation, 5)}
