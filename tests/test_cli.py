@@ -171,7 +171,7 @@ def test_schema_prints_every_key_and_a_json_schema(project: Path) -> None:
     output = call("schema").output
     assert [name for name in keys_by_name() if f" {name} " not in output] == []
     assert json.loads(call("schema", "--json").output)["required"] == ["project"]
-    assert "| `prune.max_rounds` | whole number | `8` | >= 1 |" in call("schema", "--markdown").output
+    assert "| `prune.max_rounds` | whole number | `10` | >= 1 |" in call("schema", "--markdown").output
     assert "train.epochs" not in call("schema", "prune").output
 
 
