@@ -1,5 +1,7 @@
 import copy
+import math
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,8 +10,10 @@ from torch import Tensor, nn
 
 from trigger_prune.errors import ModelError
 from trigger_prune.fixed_point import FixedPoint
+from trigger_prune.quantize.convert import quantize_model
 from trigger_prune.quantize.layers import QuantConv1d, QuantLinear
 from trigger_prune.structure.masks import (
+    LAYER_SHARE,
     lowest_scores_mask,
     masked_fraction,
     prunable_layers,
@@ -52,20 +56,52 @@ def test_frozen_layers_are_not_prunable() -> None:
     assert list(prunable_layers(network())) == ["0", "3"]
 
 
-@pytest.mark.parametrize("tied", [False, True])
+def one_by_one(scores: dict[str, torch.Tensor], sparsity: float) -> list[float]:
+    """Global ranking as a loop: the lowest score goes, unless its layer is down to its share of the density."""
+    ranked = sorted((float(value), layer, index) for layer, score in enumerate(scores.values())
+                    for index, value in enumerate(score.flatten()))  # fmt: skip
+    sizes = [score.numel() for score in scores.values()]
+    masks = [[1.0] * size for size in sizes]
+    to_go = round(sparsity * sum(sizes))
+    for _, layer, index in ranked:
+        least = math.ceil(LAYER_SHARE * (1 - sparsity) * sizes[layer])
+        if to_go and sum(masks[layer]) > least:
+            masks[layer][index] = 0.0
+            to_go -= 1
+    return [value for mask in masks for value in mask]
+
+
+@pytest.mark.parametrize("kind", ["random", "tied", "one layer small"])
 @pytest.mark.parametrize("sparsity", [0.0, 0.2, 0.33, 0.5, 0.9, 1.0])
-def test_global_scope_ranks_all_layers_together(sparsity: float, tied: bool) -> None:
+def test_global_scope_ranks_all_layers_together(sparsity: float, kind: str) -> None:
     model = network()
-    scores = {name: torch.rand(layer.weight.shape) for name, layer in prunable_layers(model).items()}
-    if tied:
+    scores = {name: torch.rand(layer.weight.shape).double() for name, layer in prunable_layers(model).items()}
+    if kind == "tied":
         scores = {name: torch.zeros_like(score) for name, score in scores.items()}
-    joined = torch.cat([score.flatten() for score in scores.values()])
+    if kind == "one layer small":
+        scores["3"] *= 1e-6
     raise_sparsity(model, scores, sparsity, "global")
     got = torch.cat([layer.weight_mask.flatten() for layer in prunable_layers(model).values()])
-    assert torch.equal(got, brute_force_mask(joined, torch.ones(32), sparsity))
+    assert got.tolist() == one_by_one(scores, sparsity)
     assert int((got == 0).sum()) == round(sparsity * 32)
     assert masked_fraction(model) == pytest.approx(round(sparsity * 32) / 32, abs=1e-12)
     assert bool(model[1].weight_mask.all())
+
+
+@pytest.mark.parametrize("sparsity", [0.6, 0.9])
+def test_a_global_ranking_never_empties_a_thin_layer(sparsity: float) -> None:
+    """A head whose weights are all smaller than everyone else's is the first thing a plain ranking removes."""
+    torch.manual_seed(3)
+    bits = SimpleNamespace(weight_bits=6, activation_bits=6, rounding="AP_TRN")
+    plain = nn.Sequential(nn.Linear(8, 24), nn.ReLU(), nn.Linear(24, 3))
+    model = quantize_model(plain, torch.zeros(10, 8), FixedPoint(8, 3), bits)
+    scores = {"0": torch.rand(24, 8) + 1, "2": torch.rand(3, 24)}
+    raise_sparsity(model, scores, sparsity, "global")
+    head = model.get_submodule("2").weight_mask
+    assert int(head.sum()) == math.ceil(LAYER_SHARE * (1 - sparsity) * 72)
+    assert torch.equal(
+        head.flatten().bool(), scores["2"].flatten() >= scores["2"].flatten().sort().values[-int(head.sum())]
+    )
 
 
 @pytest.mark.parametrize("sparsity", [0.2, 0.5, 0.9])

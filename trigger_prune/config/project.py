@@ -168,9 +168,13 @@ class SensitivityConfig(Section):
 class PruneConfig(Section):
     """Pruning until the measured cost meets the budget."""
 
-    criterion: str = Field(default="magnitude_l1", description="Importance of a weight: magnitude_l1 or magnitude_l2.")
+    criterion: str = Field(
+        default="magnitude_l1", description="Importance of a weight: magnitude_l1, magnitude_l2 or lamp."
+    )
     scope: Literal["global", "layer"] = Field(
-        default="global", description="One ranking over the whole network, or the same sparsity in every layer."
+        default="global",
+        description="One ranking over the whole network (no layer falls below half of the network's density), or "
+        "the same sparsity in every layer.",
     )
     drop_redundant_inputs: bool = Field(
         default=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -23,6 +24,11 @@ def prunable_layers(network: nn.Module) -> dict[str, QuantWeightLayer]:
     return {name: layer for name, layer in weight_layers(network).items() if layer.weight.requires_grad}
 
 
+LAYER_SHARE = 0.5
+"""Under a global ranking no layer becomes sparser than this part of the network's density. Without it a thin layer of
+small weights (a head, say) can lose all of them, and then nothing is left to train."""
+
+
 def lowest_scores_mask(scores: Tensor, mask: Tensor, sparsity: float) -> Tensor:
     """``mask`` with more zeros: exactly ``round(sparsity * size)`` of them, at the lowest scores that were still kept.
 
@@ -39,11 +45,23 @@ def lowest_scores_mask(scores: Tensor, mask: Tensor, sparsity: float) -> Tensor:
     return result.reshape(mask.shape)
 
 
+def _protected(scores: Tensor, mask: Tensor, sparsity: float) -> Tensor:
+    """Flat scores in which the best weights of a layer, its share of the density, are out of reach of any ranking."""
+    flat = scores.flatten().clone()
+    kept = mask.flatten().nonzero().flatten()
+    share = min(len(kept), math.ceil(LAYER_SHARE * (1.0 - sparsity) * flat.numel()))
+    if share:
+        order = torch.argsort(flat[kept], stable=True)
+        flat[kept[order[len(kept) - share :]]] = torch.inf
+    return flat
+
+
 def raise_sparsity(network: nn.Module, scores: dict[str, Tensor], sparsity: float, scope: Scope) -> None:
     """Mask the lowest scores until a fraction ``sparsity`` of the prunable weights is masked, in place.
 
     scores    one per weight of every prunable layer, higher = keep
-    scope     ``global`` ranks all layers together; ``layer`` applies the fraction to each layer
+    scope     ``global`` ranks all layers together, but leaves every layer ``LAYER_SHARE`` of the network's density;
+              ``layer`` applies the fraction to each layer
     The count is exact; weights already masked stay masked; ties go to the lower index, in order of the layers.
     Raises ModelError for a network without prunable layer and for a sparsity outside 0..1.
     """
@@ -55,7 +73,7 @@ def raise_sparsity(network: nn.Module, scores: dict[str, Tensor], sparsity: floa
             layer.weight_mask.copy_(lowest_scores_mask(scores[name], layer.weight_mask, sparsity))
         return
     joined = lowest_scores_mask(
-        torch.cat([scores[name].flatten() for name in layers]),
+        torch.cat([_protected(scores[name], layer.weight_mask, sparsity) for name, layer in layers.items()]),
         torch.cat([layer.weight_mask.flatten() for layer in layers.values()]),
         sparsity,
     )

@@ -1,0 +1,42 @@
+"""LAMP: magnitudes that can be compared across layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from trigger_prune.importance._base import named_weight_layers, register
+
+
+class Lamp:
+    """``w^2`` divided by the sum of ``w'^2`` over all weights of the layer that are at least as large.
+
+    The largest weight of every layer scores 1, so a global ranking cannot empty a thin layer, as plain magnitudes do.
+    Lee et al., "Layer-adaptive sparsity for the magnitude-based pruning", ICLR 2021 (arXiv:2010.07611).
+    """
+
+    name = "lamp"
+
+    def score(self, network: nn.Module, layer_names: Sequence[str]) -> dict[str, Tensor]:
+        """Masked weights count as zero; equal magnitudes share the sum up to the last of them."""
+        return {
+            name: _lamp(layer.weight, layer.weight_mask)
+            for name, layer in named_weight_layers(network, layer_names).items()
+        }
+
+
+def _lamp(weight: Tensor, mask: Tensor) -> Tensor:
+    squares = (weight.detach().double() * mask.double()).square().flatten()
+    ordered, order = torch.sort(squares)
+    # largest-to-smallest running sum, turned round: at each place the sum of everything not smaller
+    remaining = ordered.flip(0).cumsum(0).flip(0)
+    # of equal weights all get the sum that starts at the first of them
+    first = torch.searchsorted(ordered, ordered)
+    scores = torch.zeros_like(squares)
+    scores[order] = ordered / remaining[first].clamp_min(torch.finfo(torch.float64).tiny)
+    return scores.reshape(weight.shape)
+
+
+register(Lamp())
