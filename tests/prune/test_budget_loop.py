@@ -13,7 +13,7 @@ from torch import fx, nn
 from trigger_prune.config.project import PruneConfig
 from trigger_prune.cost.network import NetworkSpec
 from trigger_prune.cost.report import CostStage, HardwareReport
-from trigger_prune.errors import BudgetError
+from trigger_prune.errors import BudgetError, CostError
 from trigger_prune.fixed_point import FixedPoint
 from trigger_prune.prune.fine_tune import ramp
 from trigger_prune.prune.loop import LoopInputs, PruneResult, describe_cost, prune_to_budget
@@ -191,6 +191,26 @@ def test_a_final_ramp_that_never_fits_ends_with_the_network_before_it() -> None:
     assert len(result.trials) == 5
     (chosen,) = [trial for trial in result.trials if trial.chosen]
     assert chosen.phase == "ramp" and describe_network(result.network).content_hash() == chosen.cost.content_hash
+
+
+def test_a_final_network_without_logic_does_not_end_the_run() -> None:
+    rounds: list[PruneTrial] = []
+
+    def collapses(_call: int, lut: float) -> float:
+        if any(trial.meets_budget for trial in rounds):
+            raise CostError("no logic to build")
+        return lut
+
+    with pytest.warns(UserWarning, match=r"round \d+ \(final\) cannot be measured and is left out: no logic to build"):
+        result = prune_to_budget(start(), loop_inputs(FakeCost(collapses), Budget(lut=2000)), on_trial=rounds.append)
+    assert result.trials[-1].phase == "ramp" and result.trials[-1].chosen
+    assert describe_network(result.network).content_hash() == result.trials[-1].cost.content_hash
+
+    def nothing(_call: int, _lut: float) -> float:
+        raise CostError("no logic to build")
+
+    with pytest.raises(CostError, match="no logic to build"):
+        prune_to_budget(start(), loop_inputs(FakeCost(nothing), Budget(lut=2000)))
 
 
 def test_without_final_epochs_the_first_network_within_the_budget_is_the_result() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from trigger_prune.config.project import PruneConfig
 from trigger_prune.cost._base import CostModel
 from trigger_prune.cost.network import NetworkSpec
 from trigger_prune.cost.report import HardwareReport
-from trigger_prune.errors import BudgetError
+from trigger_prune.errors import BudgetError, CostError
 from trigger_prune.prune.fine_tune import polish, ramp
 from trigger_prune.prune.rounds import Rounds, load_rounds, save_rounds, start_key
 from trigger_prune.prune.schedule import density_between, next_density
@@ -80,8 +81,8 @@ def prune_to_budget(
     asks for (see ``next_density``), fine-tune and measure. Then training starts again from the unpruned network on
     one long ramp (``final``), which keeps more accuracy than the search rounds' repeated cuts, to the sparsity
     between the last networks above and below the budget; it is repeated once if it ends far below. Its weights and
-    so its cost are others than the search's; if it no longer fits it is cut further, at least by 3 %, and fine-
-    tuned (``trim``).
+    so its cost are others than the search's; if it no longer fits it is cut further, at least by 3 %, and
+    fine-tuned (``trim``).
 
     Rounds of every kind count towards ``max_rounds``, but the final ramp always happens. The result is the trial
     within the budget with the best validation accuracy (lowest loss without classes). A budget without limits is
@@ -89,7 +90,8 @@ def prune_to_budget(
 
     scratch    folder for resuming; rounds found there are not repeated
     Raises BudgetError naming the binding limit and the nearest cost reached when ``max_rounds`` are not enough, or
-    naming a limit that the cost model's report says nothing about.
+    naming a limit that the cost model's report says nothing about. A CostError ends the run only while no network
+    within the budget is known; later it is a warning.
     """
     network = copy.deepcopy(network)
     unpruned = copy.deepcopy(network.state_dict())
@@ -102,7 +104,14 @@ def prune_to_budget(
         if step[0] == "final":
             network.load_state_dict(unpruned)
         history = _tune(network, inputs, *step, number, on_epoch)
-        trial = _measure(network, inputs, step[0], number)
+        try:
+            trial = _measure(network, inputs, step[0], number)
+        except CostError as error:
+            # No logic is left (the training collapsed, say): a network that fits was found before, and it stands.
+            if not any(earlier.meets_budget for earlier in rounds.trials):
+                raise
+            warnings.warn(f"round {number} ({step[0]}) cannot be measured and is left out: {error}", stacklevel=2)
+            break
         rounds.add(trial, history, network)
         if scratch is not None:
             save_rounds(scratch, key, rounds)
