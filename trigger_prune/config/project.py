@@ -118,7 +118,9 @@ class TrainConfig(Section):
     """Training in floating point."""
 
     epochs: PositiveInt = Field(default=60, description="At most so many passes over the training part.")
-    batch_size: PositiveInt = Field(default=1024, description="Events per step.")
+    batch_size: PositiveInt = Field(
+        default=1024, description="Events per step; fewer on a small sample, so that an epoch has 20 steps."
+    )
     learning_rate: Annotated[float, Field(gt=0)] = Field(
         default=4e-3, description="Peak of the one-cycle schedule (AdamW)."
     )

@@ -113,7 +113,7 @@ def _compute_prune(context: StageContext) -> Any:
     inputs = LoopInputs(
         train=make_batches(events, "train", config.task, config.train.class_weights, kept),
         validation=make_batches(events, "validation", config.task, config.train.class_weights, kept),
-        settings=fit_settings(context, "prune", 1, config.prune.learning_rate),
+        settings=fit_settings(context, events, "prune", 1, config.prune.learning_rate),
         config=config.prune,
         budget=make_budget(config.budget, config.target),
         target=target,

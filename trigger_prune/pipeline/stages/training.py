@@ -33,6 +33,9 @@ TRAIN_KEYS = (
 )
 """Keys of ``train`` that fine-tuning shares with training."""
 
+_STEPS_PER_EPOCH = 20
+_SMALLEST_BATCH = 16
+
 _CALIBRATION_EVENTS = 20_000
 """Training events that place the binary points; their ranges move by less than one step with more."""
 
@@ -63,13 +66,20 @@ def float_model(context: StageContext, events: Events) -> nn.Module:
         )
 
 
-def fit_settings(context: StageContext, phase: str, epochs: int, learning_rate: float, **more: Any) -> FitSettings:
+def batch_size(context: StageContext, events: Events) -> int:
+    """Events per step: the configured number, but at least ``_STEPS_PER_EPOCH`` steps an epoch on a small sample."""
+    return min(context.config.train.batch_size, max(_SMALLEST_BATCH, events.train.n_events // _STEPS_PER_EPOCH))
+
+
+def fit_settings(
+    context: StageContext, events: Events, phase: str, epochs: int, learning_rate: float, **more: Any
+) -> FitSettings:
     """Settings that all fits of a project share."""
     config = context.config
     return FitSettings(
         phase=phase,
         epochs=epochs,
-        batch_size=config.train.batch_size,
+        batch_size=batch_size(context, events),
         learning_rate=learning_rate,
         seed=config.seed,
         task=config.task,
@@ -104,8 +114,15 @@ def _compute_train(context: StageContext) -> TrainedFloat:
     train = make_batches(events, "train", config.task, config.train.class_weights)
     validation = make_batches(events, "validation", config.task, config.train.class_weights)
     settings = fit_settings(
-        context, "float", config.train.epochs, config.train.learning_rate, patience_epochs=config.train.patience_epochs
+        context,
+        events,
+        "float",
+        config.train.epochs,
+        config.train.learning_rate,
+        patience_epochs=config.train.patience_epochs,
     )
+    if settings.batch_size < config.train.batch_size:
+        context.progress.note(f"{settings.batch_size} events per step instead of {config.train.batch_size}: few events")
     with epoch_bar(context, settings.epochs, "float training") as advance:
         history = fit(model, train, validation, settings, progress=advance)
     return TrainedFloat(model.state_dict(), history)
@@ -127,7 +144,7 @@ def _quantised(context: StageContext, phase: str, bits: Any, epochs: int, learni
     train = make_batches(events, "train", config.task, config.train.class_weights)
     validation = make_batches(events, "validation", config.task, config.train.class_weights)
     network = quantize_model(model, train.features[:_CALIBRATION_EVENTS], events.transform.fixed, bits)
-    settings = fit_settings(context, phase, epochs, learning_rate)
+    settings = fit_settings(context, events, phase, epochs, learning_rate)
     with epoch_bar(context, epochs, f"quantisation-aware training, {bits.weight_bits} bits") as advance:
         history = fit(network, train, validation, settings, progress=advance)
     return network, history
