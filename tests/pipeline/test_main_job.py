@@ -148,6 +148,7 @@ def test_the_firmware_holds_the_counted_weights(finished: tuple[Path, str]) -> N
         (None, set()),
         ("verify.qonnx_events=40", {"verify", "report"}),
         ("description=another", {"report"}),
+        ("cost.timeout_s=1000", {"report"}),
     ],
 )
 def test_a_second_run_computes_only_what_changed(

@@ -124,7 +124,7 @@ def _run_stage(
         with progress.stage(position, stage.name, stage.title):
             context = StageContext(
                 stage=stage.name,
-                config=view_of(project.config, stage.config_keys, stage.name),
+                config=view_of(project.config, (*stage.config_keys, *stage.limit_keys), stage.name),
                 project_dir=project.project_dir,
                 scratch=store.scratch(identity),
                 progress=progress,

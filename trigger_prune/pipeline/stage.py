@@ -71,6 +71,8 @@ class Stage(Generic[T]):
     name, title   identifier, and the words shown to the user
     inputs        names of the stages whose results are read
     config_keys   dotted keys, or whole sections, that influence the result
+    limit_keys    keys that the stage reads and that cannot change its result: time and memory limits of tools. They
+                  are no part of its identity, so a limit raised after a failure loses no finished work
     tools         distributions whose versions are part of the result's identity (absent ones count as such)
     version       raised when the code of the stage changes its results
     compute       the work
@@ -88,6 +90,7 @@ class Stage(Generic[T]):
     load: Callable[[Path], T]
     inputs: tuple[str, ...] = ()
     config_keys: tuple[str, ...] = ()
+    limit_keys: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
     version: int = 1
     files: Callable[[LoadedProject], list[Path]] | None = None
@@ -103,7 +106,7 @@ def check_stages(stages: Sequence[Stage[Any]]) -> None:
         unknown = [name for name in stage.inputs if name not in earlier]
         if unknown:
             raise ValueError(f"input {unknown[0]!r} of stage {stage.name!r} is no earlier stage")
-        keys = [key for key in stage.config_keys if not is_declared(key)]
+        keys = [key for key in (*stage.config_keys, *stage.limit_keys) if not is_declared(key)]
         if keys:
             raise ValueError(f"config key {keys[0]!r} of stage {stage.name!r} does not exist in project.yaml")
         earlier.add(stage.name)

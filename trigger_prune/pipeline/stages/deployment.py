@@ -22,7 +22,7 @@ from trigger_prune.export.hls4ml_project import project_identifier, write_hls4ml
 from trigger_prune.export.qonnx_model import to_qonnx
 from trigger_prune.pipeline.artefacts import copy_atomically
 from trigger_prune.pipeline.stage import Stage, StageContext
-from trigger_prune.pipeline.stages.training import MODEL_KEYS, model_files, trained_float_model
+from trigger_prune.pipeline.stages.training import COST_KEYS, COST_LIMITS, MODEL_KEYS, model_files, trained_float_model
 from trigger_prune.report.files import write_text
 from trigger_prune.synthesis.backends import make_cost_model
 from trigger_prune.synthesis.hls.cost import CsynthCost
@@ -210,7 +210,8 @@ COST: Stage[MeasuredCosts] = Stage(
     name="cost",
     title="measure the dense and the deployed network",
     inputs=("load", "train", "baseline", "prune"),
-    config_keys=(*MODEL_KEYS, "target", "cost"),
+    config_keys=(*MODEL_KEYS, "target", *COST_KEYS),
+    limit_keys=COST_LIMITS,
     compute=_compute_cost,
     save=_save_cost,
     load=_load_cost,

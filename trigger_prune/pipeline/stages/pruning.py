@@ -19,6 +19,8 @@ from trigger_prune.pipeline.progress import Tracker
 from trigger_prune.pipeline.stage import Stage, StageContext
 from trigger_prune.pipeline.stages.events import make_batches
 from trigger_prune.pipeline.stages.training import (
+    COST_KEYS,
+    COST_LIMITS,
     MODEL_KEYS,
     TRAIN_KEYS,
     epoch_bar,
@@ -173,7 +175,8 @@ PRUNE: Stage[Any] = Stage(
     name="prune",
     title="prune until the measured cost meets the budget",
     inputs=("load", "train", "quantize", "sensitivity"),
-    config_keys=(*MODEL_KEYS, *TRAIN_KEYS, "prune", "budget", "target", "cost"),
+    config_keys=(*MODEL_KEYS, *TRAIN_KEYS, "prune", "budget", "target", *COST_KEYS),
+    limit_keys=COST_LIMITS,
     compute=_compute_prune,
     save=_save_pruned,
     load=_load_pruned,

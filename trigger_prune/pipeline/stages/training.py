@@ -33,6 +33,9 @@ TRAIN_KEYS = (
 )
 """Keys of ``train`` that fine-tuning shares with training."""
 
+COST_KEYS = ("cost.backend", "cost.adders_per_stage")
+COST_LIMITS = ("cost.timeout_s", "cost.memory_limit_mib")
+
 _STEPS_PER_EPOCH = 20
 _SMALLEST_BATCH = 16
 
