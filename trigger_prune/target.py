@@ -56,6 +56,7 @@ class Target:
 class Budget:
     """Upper limits; None = no limit. Latency counts clock cycles at the target's clock.
 
+    ``latency_p99_us`` and ``event_time_us`` limit the run time on a processor (cost stage ``runtime``).
     Raises ConfigError for a negative limit.
     """
 
@@ -65,6 +66,9 @@ class Budget:
     bram18: int | None = None
     latency_cycles: int | None = None
     ii: int | None = None
+    uram: int | None = None
+    latency_p99_us: float | None = None
+    event_time_us: float | None = None
 
     def __post_init__(self) -> None:
         for name, limit in vars(self).items():

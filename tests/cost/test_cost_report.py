@@ -1,11 +1,12 @@
 """HardwareReport: round trip, comparison and budgets."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from trigger_prune.cost.report import BUDGETED, CostStage, HardwareReport, LayerCost
+from trigger_prune.cost.report import BUDGETED, Available, CostStage, HardwareReport, LayerCost, RuntimeCost
 from trigger_prune.errors import ReportFormatError, StageMismatchError
 from trigger_prune.target import Budget
 
@@ -25,6 +26,12 @@ REPORT = HardwareReport(
     layers=(LayerCost("dense0", lut=1000, ff=300), LayerCost("dense1", lut=200)),
     details={"seed": 3, "notes": ["a", {"b": 0.25}], "nothing": None},
 )
+
+NEWER_FIELDS = {
+    "predicts", "uram", "available", "clock_uncertainty_ns", "estimated_clock_ns", "achieved_clock_ns",
+    "latency_best_cycles", "ii_min", "wns_ns", "tns_ns", "interval_90", "runtime",
+}  # fmt: skip
+PROCESSOR = ("latency_p99_us", "event_time_us")
 
 
 def test_json_round_trip():
@@ -77,7 +84,7 @@ def test_lut_ratio():
     assert REPORT.lut_ratio(replace(REPORT, lut=0)) == float("inf")
 
 
-@pytest.mark.parametrize("name", BUDGETED)
+@pytest.mark.parametrize("name", [name for name in BUDGETED if name not in PROCESSOR])
 def test_every_limit_counts(name):
     used = 40
     report = replace(REPORT, **{name: used})
@@ -104,3 +111,94 @@ def test_one_limit_missed_is_enough():
 
 def test_every_stage_has_a_label():
     assert len({stage.label for stage in CostStage}) == len(CostStage)
+
+
+FULL = replace(
+    REPORT,
+    stage=CostStage.ANALYTIC,
+    predicts=CostStage.CSYNTH,
+    uram=0,
+    available=Available(lut=5000, ff=None, dsp=0),
+    clock_uncertainty_ns=0.62,
+    estimated_clock_ns=4.38,
+    latency_best_cycles=3,
+    ii_min=1,
+    interval_90={"lut": (1000.0, 1500.0)},
+    layers=(LayerCost("dense0", lut=1000, latency_cycles=4, ii=2, interval_90={"ff": (1.0, 2.5)}),),
+)
+RUN = HardwareReport(
+    CostStage.RUNTIME, "onnxruntime", "1.31", "some processor", None, None, None, None, None, None, None, "",
+    runtime=RuntimeCost("cpu", "CPUExecutionProvider", 1, (1, 64), (10.0, 64.0), (20.0, 90.0), (9e4, 1e6)),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("report", [FULL, RUN], ids=["estimate", "runtime"])
+def test_every_field_survives_json(report):
+    restored = HardwareReport.from_json(report.to_json())
+    assert restored == report
+    assert isinstance(restored.interval_90.get("lut", (1.0, 1.0)), tuple)
+
+
+def test_a_report_of_the_first_version_is_still_read():
+    old = {k: v for k, v in json.loads(REPORT.to_json()).items() if k not in NEWER_FIELDS}
+    for layer in old["layers"]:
+        for key in ("uram", "latency_cycles", "ii", "interval_90"):
+            del layer[key]
+    assert HardwareReport.from_json(json.dumps(old)) == REPORT
+
+
+def test_estimates_of_different_stages_are_not_compared():
+    other = replace(FULL, predicts=CostStage.RTL_SYNTH)
+    with pytest.raises(StageMismatchError, match=r"analytic of csynth .* analytic of rtl_synth"):
+        FULL.lut_ratio(other)
+    with pytest.raises(StageMismatchError):
+        FULL + REPORT
+
+
+def test_sum_of_two_designs():
+    total = REPORT + replace(REPORT, lut=10, ff=None, latency_cycles=30)
+    assert (total.lut, total.ff, total.dsp) == (REPORT.lut + 10, None, REPORT.dsp)
+    assert total.latency_cycles is None and total.ii is None, "two designs side by side have no common latency"
+    assert len(total.layers) == 2 * len(REPORT.layers)
+
+
+@pytest.mark.parametrize("change", [{"part": "xc7z020-clg400-1"}, {"clock_period_ns": 5.0}])
+def test_designs_on_other_parts_or_clocks_do_not_add_up(change):
+    with pytest.raises(StageMismatchError, match="cannot add"):
+        REPORT + replace(REPORT, **change)
+
+
+def test_run_times_do_not_add_up():
+    with pytest.raises(StageMismatchError, match="run times"):
+        RUN + RUN
+
+
+@pytest.mark.parametrize(
+    ("change", "met"),
+    [
+        ({}, None),
+        ({"estimated_clock_ns": 4.38, "clock_uncertainty_ns": 0.62}, True),
+        ({"estimated_clock_ns": 4.39, "clock_uncertainty_ns": 0.62}, False),
+        ({"estimated_clock_ns": 4.38, "clock_uncertainty_ns": 0.62, "wns_ns": -0.01}, False),
+        ({"achieved_clock_ns": 5.1, "estimated_clock_ns": 1.0}, False),
+        ({"achieved_clock_ns": 4.9}, True),
+        ({"clock_period_ns": None, "estimated_clock_ns": 1.0}, None),
+    ],
+)
+def test_timing_met_by_the_best_evidence(change, met):
+    assert replace(REPORT, **{"clock_period_ns": 5.0, **change}).timing_met is met
+
+
+def test_fits_part_knows_only_what_is_stated():
+    assert replace(REPORT, available=None).fits_part() is None
+    assert replace(REPORT, available=Available()).fits_part() is None
+    assert replace(REPORT, lut=100, available=Available(lut=100)).fits_part() is True
+    assert replace(REPORT, lut=101, available=Available(lut=100)).fits_part() is False
+
+
+def test_processor_budget():
+    assert RUN.excess(Budget(latency_p99_us=40.0, event_time_us=0.5)) == {"latency_p99_us": 0.5, "event_time_us": 2.0}
+    assert RUN.unstated(Budget(lut=1)) == ("lut",)
+    assert not RUN.meets(Budget(lut=10**9))
+    with pytest.raises(StageMismatchError, match="no LUT"):
+        RUN.lut_ratio(RUN)

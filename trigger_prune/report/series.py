@@ -84,7 +84,7 @@ def trial_series(trials: tuple[PruneTrial, ...]) -> TrialSeries:
     accuracies = [trial.validation_accuracy for trial in trials if trial.validation_accuracy is not None]
     with_accuracy = len(accuracies) == len(trials) > 0
     return TrialSeries(
-        lut=tuple(trial.cost.lut for trial in trials),
+        lut=tuple(trial.cost.lut or 0 for trial in trials),
         quality=tuple(accuracies) if with_accuracy else tuple(trial.validation_loss for trial in trials),
         quality_name="validation accuracy" if with_accuracy else "validation loss",
         phases=tuple(trial.phase for trial in trials),
