@@ -4,35 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from trigger_prune.errors import ConfigError
-
-
-@dataclass(frozen=True)
-class Part:
-    """Resources of one FPGA. BRAM is counted in 18 Kbit units, as HLS reports do."""
-
-    name: str
-    family: str
-    lut: int
-    ff: int
-    dsp: int
-    bram18: int
-
-
-PARTS = MappingProxyType(
-    {
-        "xcvu9p": Part("xcvu9p", "virtexuplus", 1_182_240, 2_364_480, 6_840, 4_320),
-        "xcvu13p": Part("xcvu13p", "virtexuplus", 1_728_000, 3_456_000, 12_288, 5_376),
-    }
-)
-"""Parts catalogue, by the first field of the full part number (``xcvu13p-flga2577-2-e``)."""
-
-
-def find_part(part_number: str) -> Part | None:
-    """The catalogue entry of a full part number, or None when the part is not in the catalogue."""
-    return PARTS.get(part_number.lower().split("-", 1)[0])
 
 
 @dataclass(frozen=True)

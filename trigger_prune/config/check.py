@@ -14,7 +14,7 @@ from trigger_prune.config.draft import Draft, read_draft
 from trigger_prune.config.load import find_project_file
 from trigger_prune.config.project import CostConfig, ProjectConfig
 from trigger_prune.errors import ModelError, TriggerPruneError
-from trigger_prune.target import find_part
+from trigger_prune.parts import find_part
 
 if TYPE_CHECKING:
     from trigger_prune.data.sample import EventSample

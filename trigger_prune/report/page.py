@@ -13,9 +13,9 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from trigger_prune.cost.report import CostStage
+from trigger_prune.parts import find_part
 from trigger_prune.report import numbers, plots, series
 from trigger_prune.report.inputs import ReportInputs
-from trigger_prune.target import find_part
 from trigger_prune.units import ns_to_bunch_crossings
 
 FINDINGS_SHOWN = 12
