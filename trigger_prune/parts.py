@@ -1,7 +1,7 @@
 """The parts catalogue: what the FPGAs of trigger boards and of common development boards offer.
 
-Sources: AMD data sheets DS180 and DS190 (7 series, Zynq-7000), DS890 and DS891 (UltraScale, UltraScale+), and the product
-tables of the Alveo and Kria cards. A block RAM of 36 Kbit counts as two.
+Sources: AMD data sheets DS180 and DS190 (7 series, Zynq-7000), DS890 and DS891 (UltraScale, UltraScale+), and the
+product tables of the Alveo and Kria cards. A block RAM of 36 Kbit counts as two.
 """
 
 from __future__ import annotations
