@@ -1,0 +1,135 @@
+"""NetworkSpec -> HlsDesign, with the types and functions that hls4ml 1.3.0 generates for this project's export.
+
+Checked against generated projects: accumulators and results of dense layers and convolutions are as hls4ml infers them
+(``infer_precision.py``), every ReLU or quantiser is one activation function with the type of the quantiser, and nothing
+follows the last layer. Pooling is not part of a NetworkSpec and is left out.
+"""
+
+from __future__ import annotations
+
+import math
+
+from trigger_prune.cost.hls.design import HlsDesign, HlsLayer, HlsSetting, Strategy
+from trigger_prune.cost.hls.reuse_factor import check_layer
+from trigger_prune.cost.network import NetworkSpec, WeightLayer
+from trigger_prune.errors import ConfigError
+from trigger_prune.fixed_point import FixedPoint
+from trigger_prune.parts import find_part
+from trigger_prune.target import Target
+
+HLS_TOOL = "vitis_hls"
+HLS_VERSION = "2024.1"
+"""What an estimate assumes when nothing else is said: hls4ml's Vitis backend, its default uncertainty of 27 %."""
+
+_STRATEGIES: dict[str, Strategy] = {
+    "latency": "latency",
+    "resource": "resource",
+    "resource_unrolled": "resource_unrolled",
+    "distributed_arithmetic": "distributed_arithmetic",
+}
+_MISSING_BIAS = FixedPoint(16, 6)
+"""Type that hls4ml gives the bias of a layer that has none."""
+
+
+def design_from_spec(spec: NetworkSpec, target: Target, hls_version: str = HLS_VERSION) -> HlsDesign:
+    """The design that hls4ml generates for ``spec`` on ``target``.
+
+    Raises ConfigError for an unknown strategy or io_type, and for a reuse factor that hls4ml would replace.
+    """
+    strategy = _STRATEGIES.get(target.strategy.lower())
+    if strategy is None:
+        raise ConfigError(f"strategy {target.strategy!r} is unknown", hint=f"one of {', '.join(_STRATEGIES)}")
+    if target.io_type not in ("io_parallel", "io_stream"):
+        raise ConfigError(f"io_type {target.io_type!r} is unknown", hint="one of io_parallel, io_stream")
+    part = find_part(target.part)
+    setting = HlsSetting(
+        tool=HLS_TOOL,
+        version=hls_version,
+        part=target.part,
+        family=part.family if part else "",
+        clock_period_ns=target.clock_period_ns,
+        io_type=target.io_type,  # type: ignore[arg-type]
+    )
+    layers: list[HlsLayer] = []
+    size: tuple[int, ...] = spec.input_shape[1:]
+    for layer in spec.layers:
+        if layer.kind != "dense":
+            size = _size(layer, size)
+        compute = _compute_layer(layer, strategy, target.reuse_factor, size)
+        check_layer(compute, setting.io_type)
+        layers.append(compute)
+        if layer.relu or layer.output_type is not None:
+            layers.append(_activation(layer, compute, target, size))
+    return HlsDesign(tuple(layers), setting)
+
+
+def inferred_type(layer: WeightLayer) -> FixedPoint:
+    """Accumulator and result type that hls4ml infers: no sum overflows or is rounded.
+
+    Raises ConfigError when that takes more than 52 bits.
+    """
+    bias = _MISSING_BIAS if _has_no_bias(layer) else layer.bias_type
+    growth = math.ceil(math.log2(math.prod(layer.weight.shape[1:])))
+    inputs, weights = layer.input_type, layer.weight_type
+    signed = weights.signed or inputs.signed
+    integer = weights.integer + inputs.integer + growth
+    fraction = inputs.fraction + weights.fraction
+    integer = max(integer + (bias.signed and not signed), bias.integer + (signed and not bias.signed)) + 1
+    return FixedPoint(integer + max(fraction, bias.fraction), integer, signed or bias.signed)
+
+
+def _has_no_bias(layer: WeightLayer) -> bool:
+    """A depthwise convolution without bias: the mean over positions."""
+    return layer.groups > 1 and not layer.bias.any()
+
+
+def _compute_layer(layer: WeightLayer, strategy: Strategy, reuse_factor: int, size: tuple[int, ...]) -> HlsLayer:
+    accumulator = inferred_type(layer)
+    convolution = layer.kind != "dense"
+    return HlsLayer(
+        name=layer.name,
+        kind=layer.kind,
+        n_in=int(layer.weight.shape[1]),
+        n_out=len(layer.weight),
+        input_type=layer.input_type,
+        output_type=accumulator,
+        strategy=strategy,
+        reuse_factor=reuse_factor,
+        accum_type=accumulator,
+        weight=layer.weight,
+        weight_type=layer.weight_type,
+        bias=layer.bias,
+        bias_type=layer.bias_type,
+        n_zeros=int(layer.weight.size - layer.nonzeros),
+        kernel=tuple(layer.weight.shape[2:]) if convolution else (),
+        stride=(1,) * (layer.weight.ndim - 2) if convolution else (),
+        input_size=size if convolution else (),
+        output_size=size if convolution else (),
+    )
+
+
+def _activation(layer: WeightLayer, compute: HlsLayer, target: Target, size: tuple[int, ...]) -> HlsLayer:
+    elements = compute.n_out * (layer.positions if target.io_type == "io_parallel" else 1)
+    return HlsLayer(
+        name=f"{layer.name}_{'relu' if layer.relu else 'quantizer'}",
+        kind="relu" if layer.relu else "linear",
+        n_in=elements,
+        n_out=elements,
+        input_type=compute.output_type,
+        output_type=layer.output_type or compute.output_type,
+        reuse_factor=target.reuse_factor,
+        output_size=size if layer.kind != "dense" and target.io_type == "io_stream" else (),
+    )
+
+
+def _size(layer: WeightLayer, before: tuple[int, ...]) -> tuple[int, ...]:
+    """Height and width, or length, whose product is the number of positions, in the proportions of the input."""
+    rank = layer.weight.ndim - 2
+    if math.prod(before) == layer.positions and len(before) == rank:
+        return before
+    if rank == 1:
+        return (layer.positions,)
+    proportion = before[0] / before[1] if len(before) == 2 else 1.0
+    heights = [height for height in range(1, layer.positions + 1) if layer.positions % height == 0]
+    height = min(heights, key=lambda h: abs(math.log(h * h / layer.positions / proportion)))
+    return (height, layer.positions // height)

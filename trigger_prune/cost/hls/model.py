@@ -1,0 +1,136 @@
+"""``HlsAnalyticCost``: what csynth would report of the hls4ml project of a network, in milliseconds, by formula.
+
+The weights are read as integers, so sparsity and bits count. The coefficients come from a ``Calibration``; the
+prediction intervals are its spreads, found on projects that were left out of the fit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trigger_prune.cost.hls.calibration import Calibration, shipped_calibration
+from trigger_prune.cost.hls.design import HlsDesign, LayerEstimate
+from trigger_prune.cost.hls.from_spec import HLS_VERSION, design_from_spec
+from trigger_prune.cost.hls.layers import family_of
+from trigger_prune.cost.hls.network import FAMILY, predict_design
+from trigger_prune.cost.hls.operators import uncertainty_ns
+from trigger_prune.cost.network import NetworkSpec
+from trigger_prune.cost.report import Available, CostStage, HardwareReport, LayerCost
+from trigger_prune.parts import find_part
+from trigger_prune.target import Target
+
+if TYPE_CHECKING:
+    from torch import nn
+
+TOOL_VERSION = "1"
+"""Changes with every change of the formulas, so that stored reports are not mixed."""
+
+QUANTITIES = tuple(f.name for f in fields(LayerEstimate))
+_EXACT_WHEN_ZERO = ("dsp", "bram18")
+"""Quantities whose estimate of 0 is a rule of the compiler, not a small number."""
+
+
+class HlsAnalyticCost:
+    """Cost model of the HLS flow: stage ``analytic``, predicts ``csynth``.
+
+    calibration   coefficients; None = those shipped
+    hls_version   release of Vitis HLS whose report is predicted
+    """
+
+    name = "analytic_hls"
+    stage = CostStage.ANALYTIC
+
+    def __init__(self, calibration: Calibration | None = None, hls_version: str = HLS_VERSION) -> None:
+        self.calibration = calibration if calibration is not None else shipped_calibration()
+        self.hls_version = hls_version
+
+    def measure(self, network: nn.Module, target: Target) -> HardwareReport:
+        """Estimate for a quantised network. Raises ModelError for one that is not quantised, else as ``estimate``."""
+        from trigger_prune.quantize.describe import describe_network
+
+        return self.estimate(describe_network(network), target)
+
+    def estimate(self, spec: NetworkSpec, target: Target) -> HardwareReport:
+        """Estimate for a network given as integers.
+
+        Raises ConfigError for a target that hls4ml would not build as it is, CostError for what has no formula.
+        """
+        design = design_from_spec(spec, target, self.hls_version)
+        return self._report(design, spec.content_hash())
+
+    def estimate_design(self, design: HlsDesign) -> HardwareReport:
+        """Estimate for an hls4ml design. Raises CostError for what has no formula."""
+        return self._report(design, design_hash(design))
+
+    def _report(self, design: HlsDesign, content_hash: str) -> HardwareReport:
+        total, layers = predict_design(design, self.calibration)
+        setting = design.setting
+        part = find_part(setting.part)
+        rounded = {name: _rounded(getattr(total, name)) for name in QUANTITIES}
+        return HardwareReport(
+            stage=self.stage,
+            tool="trigger_prune",
+            tool_version=TOOL_VERSION,
+            part=setting.part,
+            clock_period_ns=setting.clock_period_ns,
+            content_hash=content_hash,
+            layers=tuple(
+                LayerCost(
+                    layer.name,
+                    **{name: _rounded(getattr(estimate, name)) for name in QUANTITIES},
+                    interval_90=intervals(estimate, self.calibration.spread.get(family_of(layer), {})),
+                )
+                for layer, estimate in zip(design.layers, layers, strict=True)
+            ),
+            details={
+                "note": "estimate of the csynth report by formula; no tool was run",
+                "hls_tool": setting.tool,
+                "hls_version": setting.version,
+                "io_type": setting.io_type,
+            },
+            predicts=CostStage.CSYNTH,
+            available=Available(part.lut, part.ff, part.dsp, part.bram18, part.uram) if part else None,
+            clock_uncertainty_ns=uncertainty_ns(setting),
+            interval_90=intervals(total, self.calibration.spread.get(FAMILY, {})),
+            **rounded,
+        )
+
+
+def intervals(estimate: LayerEstimate, spread: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    """90 % prediction intervals of an estimate by the factors ``spread``; none for a quantity without a factor."""
+    result = {}
+    for name in QUANTITIES:
+        value = getattr(estimate, name)
+        if value is None or name not in spread:
+            continue
+        if value == 0 and name in _EXACT_WHEN_ZERO:
+            result[name] = (0.0, 0.0)
+            continue
+        low, high = spread[name]
+        # Spreads below one unit are those of value + 1 (spread.ratios).
+        shift = 1.0 if value < 1 else 0.0
+        result[name] = (max((value + shift) * low - shift, 0.0), (value + shift) * high - shift)
+    return result
+
+
+def design_hash(design: HlsDesign) -> str:
+    """SHA-256 (hex) of everything that defines the design."""
+    digest = hashlib.sha256(repr(design.setting).encode())
+    for layer in design.layers:
+        for field in fields(layer):
+            value: Any = getattr(layer, field.name)
+            if isinstance(value, np.ndarray):
+                digest.update(repr(value.shape).encode())
+                digest.update(np.ascontiguousarray(value, dtype="<i8").tobytes())
+            else:
+                digest.update(repr(value).encode())
+    return digest.hexdigest()
+
+
+def _rounded(value: float | None) -> int | None:
+    return None if value is None else round(value)
