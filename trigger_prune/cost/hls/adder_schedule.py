@@ -1,9 +1,9 @@
 """Pipeline stages of a layer's adder trees: how many clock cycles, and the bits registered between them.
 
 Within a cycle an output's terms are added in pairs, as many levels as fit (``operators.py``). Terms that arrive late,
-behind a multiplier, get fewer levels, and every term they are paired with waits for them: with m late terms out of n and
-L levels left for them, min(m, n / 2**L) partial sums cross the border of the cycle; what is left is added as far as its
-own levels go. A product that has no level left in its cycle crosses as itself, once for all outputs that use it.
+behind a multiplier, get fewer levels, and every term they are paired with waits for them: with m late terms out of n
+and L levels left for them, min(m, n / 2**L) partial sums cross the border of the cycle; what is left is added as far as
+its own levels go. A product that has no level left in its cycle crosses as itself, once for all outputs that use it.
 
 Nothing here depends on which inputs the terms belong to, and no count rises when a term goes: so FF and latency do not
 rise either (RF > 1 aside, see ``dense_latency.reuse_effects``).
@@ -46,11 +46,13 @@ def schedule(
     accumulator_width: int,
     multiplier_states: int,
     multiplier_ns: float,
+    held: bool = False,
 ) -> Schedule:
     """Schedule of every mask in ``counts``.
 
     product_width       widest product the types allow, after truncation; ``adder_width`` of an adder that forms one
     multiplier_states   cycles a multiplication takes for itself; 0 = adders follow it after ``multiplier_ns``
+    held                the layer takes one cycle at least, and outputs complete in the first are registered (RF > 1)
     """
     terms = counts.terms.astype(np.float64)
     late = counts.multipliers.astype(np.float64)
@@ -72,17 +74,20 @@ def schedule(
     # Products without a level left are counted once, not once per use; they cross when any output goes on.
     shared = np.zeros(len(terms))
     own = sums.copy()
-    any_open = open_.any(axis=1)
+    crossed = open_.any(axis=1) | held
     if late_levels == 0:
         own -= late_sums
-        shared += np.where(any_open, counts.product_bits, 0)
+        shared += np.where(crossed, counts.product_bits, 0)
     if added_levels == 0:
         own -= added_sums
-        shared += np.where(any_open, counts.adder_value_bits, 0)
+        shared += np.where(crossed, counts.adder_value_bits, 0)
     grown = late_levels
     widest = counts.widest.astype(np.float64)
     bits = shared + np.where(open_, own * np.minimum(widest + grown, accumulator_width), 0.0).sum(axis=1)
     states = open_.astype(np.int64)
+    if held:
+        bits += np.where(alive & ~open_, widest * np.minimum(own, 1.0), 0.0).sum(axis=1)
+        states = np.maximum(states, alive)
     while True:
         levels = max(operators.levels(0.0, min(product_width + grown, accumulator_width), accumulator_width), 1)
         grown += levels

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +70,9 @@ _SQUARE_BELOW = 10
 _SHIFT_REGISTER_FF, _SHIFT_REGISTER_LUT = 64, 32
 """What csynth counts for one value of 16 bits or fewer delayed through a shift register."""
 
+_LEAST_FITTED = 100
+"""Smaller layers say nothing about a coefficient: fixed costs prevail."""
+
 Floats = NDArray[np.float64]
 
 
@@ -90,7 +93,7 @@ class ReuseEffects:
 
     @property
     def shared(self) -> bool:
-        """Whether multipliers are shared: then fewer zeros (a higher limit) or fewer distinct constants lower the II."""
+        """Whether multipliers are shared: then a higher limit (fewer zeros) or fewer distinct constants lower II."""
         return self.multipliers > self.limit
 
 
@@ -123,14 +126,12 @@ def reuse_effects(features: WeightFeatures, layer: HlsLayer, setting: HlsSetting
 
     Zeros lower the limit while the distinct constants (u3) stay: so with RF > 1 pruning may raise II and latency.
     """
-    from dataclasses import replace
-
     layer = replace(layer, reuse_factor=reuse_factor, weight=None, features=features, n_zeros=None)
-    estimate = predict(layer, setting, DEFAULTS)
-    limit = int(multiplier_limit(layer, _zeros(layer, counts_from_features(features, layer)))[0])
-    latency, ii = estimate.latency_cycles, estimate.ii
-    assert latency is not None and ii is not None
-    return ReuseEffects(limit, features.u3, -(-features.u3 // limit), int(latency), int(ii))
+    counts = counts_from_features(features, layer)
+    costs = costs_of(layer, setting, DEFAULTS, counts, None)
+    limit = int(multiplier_limit(layer, _zeros(layer, counts))[0])
+    latency, ii = int(costs.latency_cycles[0]), int(costs.ii[0])
+    return ReuseEffects(limit, features.u3, -(-features.u3 // limit), latency, ii)
 
 
 def predict(layer: HlsLayer, setting: HlsSetting, parameters: Mapping[str, float]) -> LayerEstimate:
@@ -171,15 +172,15 @@ def costs_of(
     wanted = counts.shared_multipliers
     built = np.minimum(wanted, limit)
     shared = wanted > limit
-    dsp, product_bits = _multipliers(layer, setting, counts, table, built, shared)
+    dsp, product_bits = _multipliers(layer, setting, counts, table, built)
 
     widths = _operand_widths(layer)
     in_dsp = dsp_per_multiplication(*widths, setting) > 0
     ops = operators(setting, p)
-    plan, adder_levels = _plan(layer, ops, counts, shared, in_dsp)
+    plan, depth = _plan(layer, ops, counts, in_dsp)
     alive = counts.alive.sum(axis=1)
     rounds = np.where(shared, -(-wanted // np.maximum(limit, 1)), 0)
-    tail = adder_levels // (2 * _levels(layer, ops))
+    tail = depth // (2 * _levels(layer, ops))
     extra = max(ops.multiplier_states(in_dsp, max(widths)) - 1, 0)
     latency = np.maximum(plan.states, np.where(shared, rounds - 1 + tail + extra, 0))
     ff = plan.register_bits * p["ff_factor"]
@@ -209,7 +210,7 @@ def costs_of(
         lut
         + dsp * p["lut_per_dsp"]
         + product_bits * p[f"lut_per_product_bit_{version}"]
-        + np.where(shared, wanted * p["lut_per_shared_product"], 0)
+        + (wanted - built) * p["lut_per_shared_product"]
     )
     nothing = np.zeros(len(latency))
     return LayerCosts(
@@ -250,33 +251,21 @@ def _levels(layer: HlsLayer, ops: Operators) -> int:
     return max(ops.levels(0.0, width, width), 1)
 
 
-def _plan(
-    layer: HlsLayer, ops: Operators, counts: TermCounts, shared: NDArray[np.bool_], in_dsp: bool
-) -> tuple[Schedule, NDArray[np.int64]]:
+def _plan(layer: HlsLayer, ops: Operators, counts: TermCounts, in_dsp: bool) -> tuple[Schedule, NDArray[np.int64]]:
     """Schedule of every mask, and the depth of its deepest balanced tree."""
     inputs, weights = _operand_widths(layer)
     own = ops.multiplier_states(in_dsp, max(inputs, weights))
 
-    def planned(multiplier_states: int) -> Schedule:
-        return schedule(
-            counts,
-            ops,
-            product_width=_product_width(layer),
-            adder_width=inputs + weights // 2,
-            accumulator_width=accumulator_type(layer).width,
-            multiplier_states=multiplier_states,
-            multiplier_ns=ops.multiplier_ns(in_dsp, max(inputs, weights)),
-        )
-
-    plan = planned(own)
-    stalled = shared & (plan.states == 0)
-    if stalled.any():
-        # A shared multiplier needs several cycles, and registers between them, where an unshared one needs none.
-        slower = planned(max(own, 1))
-        plan = Schedule(
-            np.where(stalled, slower.states, plan.states),
-            np.where(stalled, slower.register_bits, plan.register_bits),
-        )
+    plan = schedule(
+        counts,
+        ops,
+        product_width=_product_width(layer),
+        adder_width=inputs + weights // 2,
+        accumulator_width=accumulator_type(layer).width,
+        multiplier_states=own,
+        multiplier_ns=ops.multiplier_ns(in_dsp, max(inputs, weights)),
+        held=layer.reuse_factor > 1,
+    )
     longest = np.where(counts.alive, counts.terms, 0).max(axis=1, initial=1)
     depth = np.ceil(np.log2(np.maximum(longest, 1))).astype(np.int64)
     return plan, depth
@@ -288,7 +277,6 @@ def _multipliers(
     counts: TermCounts,
     table: WeightTable | None,
     built: NDArray[np.int64],
-    shared: NDArray[np.bool_],
 ) -> tuple[Floats, Floats]:
     """DSPs, and operand bits (wide x narrow) of the multipliers in LUTs."""
     inputs, weights = _operand_widths(layer)
@@ -298,7 +286,8 @@ def _multipliers(
             mean = math.ceil(layer.features.constant_bits)
         each = dsp_per_multiplication(inputs, mean, setting)
         in_fabric = 0 if each else _fabric_bits(inputs, mean)
-        return built * float(each), built * float(in_fabric)
+        count = built.astype(np.float64)
+        return count * each, count * in_fabric
     constants = table.constant_width[table.pair_kind == MULTIPLIER]
     widths, which = np.unique(constants, return_inverse=True)
     each_dsp = np.array([dsp_per_multiplication(inputs, int(width), setting) for width in widths], dtype=np.float64)
@@ -306,15 +295,13 @@ def _multipliers(
         [0 if dsp else _fabric_bits(inputs, int(width)) for width, dsp in zip(widths, each_dsp, strict=True)],
         dtype=np.float64,
     )
-    occurs = counts.pairs.astype(np.float64)
     if not len(widths):
         return np.zeros(len(built)), np.zeros(len(built))
-    dsp, bits = occurs @ each_dsp[which], occurs @ each_bits[which]
-    if shared.any():
-        widest = np.where(counts.pairs, constants, 0).max(axis=1, initial=0)
-        position = np.clip(np.searchsorted(widths, widest), 0, len(widths) - 1)
-        dsp = np.where(shared, built * each_dsp[position], dsp)
-        bits = np.where(shared, built * np.where(each_dsp[position] > 0, 0, each_bits[position]), bits)
+    occurs = counts.pairs.astype(np.float64)
+    # A shared multiplier is as wide as the widest of its constants.
+    dsp: Floats = np.minimum(occurs @ (each_dsp > 0)[which].astype(np.float64), built) * float(each_dsp.max())
+    dsp = np.minimum(dsp, occurs @ each_dsp[which])
+    bits: Floats = np.minimum(occurs @ each_bits[which], built * float(each_bits.max()))
     return dsp, bits
 
 
@@ -341,15 +328,14 @@ def fit(samples: Sequence[LayerSample], parameters: Mapping[str, float]) -> dict
         bits = weight_features(layer)
         adder_bits = bits.tree_bits + bits.csd_bits + bits.negation_bits
         version = generation(setting)
-        assert estimate.lut is not None and estimate.ff is not None
-        if measured.lut is not None and adder_bits >= 100:
+        if measured.lut is not None and estimate.lut is not None and adder_bits >= _LEAST_FITTED:
             coefficient = p[f"lut_per_adder_bit_{version}"]
             other = estimate.lut - coefficient * adder_bits
             if measured.lut > other:
                 lut_ratios.setdefault(version, {}).setdefault(sample.project, []).append(
                     (measured.lut - other) / adder_bits
                 )
-        if measured.ff and estimate.ff and measured.ff >= 100 and layer.n_weights < p["chain_from"]:
+        if measured.ff and estimate.ff and measured.ff >= _LEAST_FITTED and layer.n_weights < p["chain_from"]:
             ff_ratios.setdefault(sample.project, []).append(measured.ff / estimate.ff)
     for version, by_project in lut_ratios.items():
         p[f"lut_per_adder_bit_{version}"] = float(np.mean([np.median(v) for v in by_project.values()]))

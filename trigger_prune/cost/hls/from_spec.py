@@ -17,9 +17,8 @@ from trigger_prune.fixed_point import FixedPoint
 from trigger_prune.parts import find_part
 from trigger_prune.target import Target
 
-HLS_TOOL = "vitis_hls"
 HLS_VERSION = "2024.1"
-"""What an estimate assumes when nothing else is said: hls4ml's Vitis backend, its default uncertainty of 27 %."""
+"""Release of Vitis HLS that an estimate assumes when nothing else is said, at its default uncertainty of 27 %."""
 
 _STRATEGIES: dict[str, Strategy] = {
     "latency": "latency",
@@ -43,7 +42,7 @@ def design_from_spec(spec: NetworkSpec, target: Target, hls_version: str = HLS_V
         raise ConfigError(f"io_type {target.io_type!r} is unknown", hint="one of io_parallel, io_stream")
     part = find_part(target.part)
     setting = HlsSetting(
-        tool=HLS_TOOL,
+        tool="vitis_hls",
         version=hls_version,
         part=target.part,
         family=part.family if part else "",

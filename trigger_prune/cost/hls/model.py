@@ -71,7 +71,6 @@ class HlsAnalyticCost:
         total, layers = predict_design(design, self.calibration)
         setting = design.setting
         part = find_part(setting.part)
-        rounded = {name: _rounded(getattr(total, name)) for name in QUANTITIES}
         return HardwareReport(
             stage=self.stage,
             tool="trigger_prune",
@@ -82,7 +81,12 @@ class HlsAnalyticCost:
             layers=tuple(
                 LayerCost(
                     layer.name,
-                    **{name: _rounded(getattr(estimate, name)) for name in QUANTITIES},
+                    lut=_rounded(estimate.lut),
+                    ff=_rounded(estimate.ff),
+                    dsp=_rounded(estimate.dsp),
+                    bram18=_rounded(estimate.bram18),
+                    latency_cycles=_rounded(estimate.latency_cycles),
+                    ii=_rounded(estimate.ii),
                     interval_90=intervals(estimate, self.calibration.spread.get(family_of(layer), {})),
                 )
                 for layer, estimate in zip(design.layers, layers, strict=True)
@@ -97,7 +101,12 @@ class HlsAnalyticCost:
             available=Available(part.lut, part.ff, part.dsp, part.bram18, part.uram) if part else None,
             clock_uncertainty_ns=uncertainty_ns(setting),
             interval_90=intervals(total, self.calibration.spread.get(FAMILY, {})),
-            **rounded,
+            lut=_rounded(total.lut),
+            ff=_rounded(total.ff),
+            dsp=_rounded(total.dsp),
+            bram18=_rounded(total.bram18),
+            latency_cycles=_rounded(total.latency_cycles),
+            ii=_rounded(total.ii),
         )
 
 

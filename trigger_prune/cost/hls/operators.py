@@ -1,8 +1,9 @@
 """Delays of adders and multipliers, by which an HLS compiler cuts a layer into clock cycles.
 
-The scheduler packs as many operators into a cycle as fit into the period less the uncertainty. The delays depend on the
-product family. They were found by matching the latencies and registers of module reports: 7 series from Vitis HLS 2021.1
-(xc7z007s, 3.33 and 5 ns), UltraScale+ from Vivado HLS 2019.2 (xcu250, 5 ns). UltraScale was never seen: a value between.
+The scheduler packs as many operators into a cycle as fit into the period less the uncertainty. The delays depend on
+the product family. They were found by matching the latencies and registers of module reports: 7 series from Vitis HLS
+2021.1 (xc7z007s, 3.33 and 5 ns), UltraScale+ from Vivado HLS 2019.2 (xcu250, 5 ns). UltraScale was never seen: a value
+between.
 """
 
 from __future__ import annotations

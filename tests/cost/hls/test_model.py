@@ -1,0 +1,145 @@
+"""The cost model's reports."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from trigger_prune.cost.hls.calibration import Calibration
+from trigger_prune.cost.hls.design import LayerEstimate
+from trigger_prune.cost.hls.from_spec import design_from_spec
+from trigger_prune.cost.hls.model import HlsAnalyticCost, design_hash, intervals
+from trigger_prune.cost.hls.network import predict_design
+from trigger_prune.cost.network import NetworkSpec, WeightLayer
+from trigger_prune.cost.report import CostStage, HardwareReport
+from trigger_prune.errors import ConfigError
+from trigger_prune.fixed_point import FixedPoint
+from trigger_prune.target import Target
+
+SPREAD = {"network": {"lut": (0.5, 2.0), "dsp": (0.9, 1.2)}, "dense_latency": {"ff": (0.25, 4.0)}}
+INPUT = FixedPoint(16, 6)
+
+
+def spec(seed: int = 0, density: float = 1.0) -> NetworkSpec:
+    rng = np.random.default_rng(seed)
+    layers = []
+    ins = 12
+    for number, outs in enumerate((16, 5)):
+        last = number == 1
+        layers.append(
+            WeightLayer(
+                name=f"fc{number}",
+                kind="dense",
+                weight=rng.integers(-128, 128, (outs, ins)) * (rng.random((outs, ins)) < density),
+                weight_type=FixedPoint(8, 1),
+                bias=rng.integers(-50, 50, outs),
+                bias_type=FixedPoint(12, 3),
+                input_type=INPUT if number == 0 else FixedPoint.parse("ap_ufixed<8,2,AP_TRN,AP_SAT>"),
+                output_type=None if last else FixedPoint.parse("ap_ufixed<8,2,AP_TRN,AP_SAT>"),
+                relu=not last,
+                positions=1,
+            )
+        )
+        ins = outs
+    return NetworkSpec(tuple(layers), INPUT, (12,), 5)
+
+
+@pytest.fixture(scope="module")
+def model() -> HlsAnalyticCost:
+    return HlsAnalyticCost(Calibration(spread=SPREAD))
+
+
+def test_the_report_states_the_rounded_estimate(model: HlsAnalyticCost) -> None:
+    target = Target()
+    report = model.estimate(spec(), target)
+    design = design_from_spec(spec(), target)
+    total, layers = predict_design(design, model.calibration)
+    assert report.lut == round(total.lut or 0) and isinstance(report.lut, int)
+    assert report.latency_cycles == total.latency_cycles
+    assert [layer.name for layer in report.layers] == ["fc0", "fc0_relu", "fc1"]
+    assert [layer.ff for layer in report.layers] == [round(layer.ff or 0) for layer in layers]
+    assert (report.stage, report.predicts, report.tool) == (CostStage.ANALYTIC, CostStage.CSYNTH, "trigger_prune")
+    assert report.clock_uncertainty_ns == pytest.approx(0.27 * target.clock_period_ns)
+    assert report.available is not None and report.available.lut == 1_728_000
+    assert report.content_hash == spec().content_hash()
+    assert HardwareReport.from_json(report.to_json()) == report
+
+
+def test_intervals_are_factors_on_the_estimate(model: HlsAnalyticCost) -> None:
+    report = model.estimate(spec(), Target())
+    total, layers = predict_design(design_from_spec(spec(), Target()), model.calibration)
+    assert total.lut is not None and total.dsp is not None and layers[0].ff is not None
+    assert set(report.interval_90) == {"lut", "dsp"}
+    assert report.interval_90["lut"] == pytest.approx((0.5 * total.lut, 2 * total.lut))
+    assert report.layers[0].interval_90["ff"] == pytest.approx((0.25 * layers[0].ff, 4 * layers[0].ff))
+    assert report.layers[1].interval_90 == {}
+
+
+def test_intervals_near_zero() -> None:
+    estimate = LayerEstimate(lut=0.0, ff=None, dsp=0.0, bram18=None, latency_cycles=0.5, ii=4.0)
+    factors = dict.fromkeys(("lut", "ff", "dsp", "bram18", "latency_cycles", "ii"), (0.5, 3.0))
+    result = intervals(estimate, factors)
+    assert result["dsp"] == (0.0, 0.0)  # no product is wide enough for a DSP: a rule, not a small number
+    assert result["lut"] == (0.0, 2.0)
+    assert result["latency_cycles"] == (0.0, 3.5)
+    assert result["ii"] == (2.0, 12.0)
+    assert set(result) == {"lut", "dsp", "latency_cycles", "ii"}
+
+
+def test_sparsity_and_bits_are_seen(model: HlsAnalyticCost) -> None:
+    dense, sparse = model.estimate(spec(), Target()), model.estimate(spec(density=0.2), Target())
+    for name in ("lut", "ff", "dsp"):
+        assert getattr(sparse, name) < 0.5 * getattr(dense, name)
+    assert dense.content_hash != sparse.content_hash
+    layers = tuple(replace(layer, weight=layer.weight >> 5, weight_type=FixedPoint(3, 1)) for layer in spec().layers)
+    narrow = model.estimate(replace(spec(), layers=layers), Target())
+    assert narrow.dsp == 0  # three bits have at most two signed digits
+    assert narrow.lut is not None and dense.lut is not None and narrow.lut < 0.7 * dense.lut
+
+
+def test_strategies_and_reuse_factors_change_the_hardware(model: HlsAnalyticCost) -> None:
+    resource = model.estimate(spec(), Target(strategy="Resource", reuse_factor=4))
+    latency = model.estimate(spec(), Target())
+    assert resource.dsp is not None and latency.dsp is not None and resource.dsp < latency.dsp
+    assert resource.ii == 4
+    assert latency.ii == 1
+    with pytest.raises(ConfigError, match="reuse factor 7"):
+        model.estimate(spec(), Target(strategy="Resource", reuse_factor=7))
+
+
+def test_designs_are_estimated_and_told_apart(model: HlsAnalyticCost) -> None:
+    design = design_from_spec(spec(), Target())
+    report = model.estimate_design(design)
+    assert replace(report, content_hash=spec().content_hash()) == model.estimate(spec(), Target())
+    assert design_hash(design) == design_hash(design_from_spec(spec(), Target()))
+    changed = replace(design, layers=(replace(design.layers[0], reuse_factor=2), *design.layers[1:]))
+    other_weights = design_from_spec(spec(1), Target())
+    slower = replace(design, setting=replace(design.setting, clock_period_ns=4.0))
+    hashes = {design_hash(each) for each in (design, changed, other_weights, slower)}
+    assert len(hashes) == 4
+
+
+def test_a_quantised_network_is_measured(model: HlsAnalyticCost) -> None:
+    from trigger_prune.models.mlp import Mlp
+    from trigger_prune.quantize.convert import quantize_model
+    from trigger_prune.quantize.describe import describe_network
+
+    torch.manual_seed(0)
+    x = torch.tensor(INPUT.quantize(np.random.default_rng(0).normal(size=(200, 6)))).float()
+    network = quantize_model(
+        Mlp((6,), 2, hidden=(5,)).eval(), x, INPUT, SimpleNamespace(weight_bits=6, activation_bits=6, rounding="AP_TRN")
+    )
+    assert model.measure(network, Target()) == model.estimate(describe_network(network), Target())
+
+
+def test_the_shipped_calibration_is_used_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    import trigger_prune.cost.hls.model as module
+
+    shipped = Calibration(provenance={"projects": ["one"]})
+    monkeypatch.setattr(module, "shipped_calibration", lambda: shipped)
+    assert HlsAnalyticCost().calibration is shipped
+    assert HlsAnalyticCost(Calibration()).calibration is not shipped
