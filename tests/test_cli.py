@@ -23,7 +23,12 @@ from trigger_prune.errors import BudgetError, DataError
 from trigger_prune.pipeline.stage import Stage, StageContext
 
 Invoke = Callable[..., Any]
-COMMANDS = ("run", "stages", "clean", "check", "init", "schema")
+COMMANDS = ("run", "stages", "clean", "check", "init", "schema", "doctor", "validate")
+GROUPS = {
+    "reports": ("show", "diff"),
+    "cost": ("calibrate", "evaluate", "predict"),
+    "store": ("ls", "show", "export", "import", "prune"),
+}
 
 
 def write_text(result: str, folder: Path) -> None:
@@ -175,9 +180,18 @@ def test_schema_prints_every_key_and_a_json_schema(project: Path) -> None:
     assert "train.epochs" not in call("schema", "prune").output
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+def test_these_are_all_commands() -> None:
+    names = {command.name for command in app.registered_commands}
+    groups = {group.name: group.typer_instance for group in app.registered_groups}
+    assert names == set(COMMANDS)
+    assert {name: {c.name for c in group.registered_commands} for name, group in groups.items()} == {
+        name: set(members) for name, members in GROUPS.items()
+    }
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, *(f"{group} {name}" for group in GROUPS for name in GROUPS[group])])
 def test_the_help_of_every_command_has_an_example(command: str) -> None:
-    result = call(command, "--help")
+    result = call(*command.split(), "--help")
     assert result.exit_code == 0
     assert f"trigger-prune {command}" in result.output.split("Examples:")[1]
 

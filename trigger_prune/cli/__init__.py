@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Annotated
 
 import typer
 
-from trigger_prune.cli import project, run
+from trigger_prune.cli import cost, doctor, project, reports, run, store, validate
 
 app = typer.Typer(
     name="trigger-prune",
@@ -38,8 +39,24 @@ def _top(
     """Prune, quantise, export and prove neural networks for FPGA level-1 triggers."""
 
 
-for _name, _command, _examples in (*run.COMMANDS, *project.COMMANDS):
-    app.command(_name, epilog="Examples:\n\n" + "\n\n".join(f"[cyan]{line}[/]" for line in _examples))(_command)
+Commands = Iterable[tuple[str, Callable[..., None], tuple[str, ...]]]
+
+
+def _add(to: typer.Typer, commands: Commands) -> None:
+    for name, command, examples in commands:
+        to.command(name, epilog="Examples:\n\n" + "\n\n".join(f"[cyan]{line}[/]" for line in examples))(command)
+
+
+def _group(commands: Commands, name: str, description: str) -> None:
+    group = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help=description)
+    _add(group, commands)
+    app.add_typer(group, name=name)
+
+
+_add(app, (*run.COMMANDS, *project.COMMANDS, *doctor.COMMANDS, *validate.COMMANDS))
+_group(reports.COMMANDS, "reports", "Read and compare reports of Vivado HLS, Vitis HLS and Vivado.")
+_group(cost.COMMANDS, "cost", "Estimates of the HLS cost: predict, calibrate on reports, evaluate.")
+_group(store.COMMANDS, "store", "The store of measured reports: list, share, clean up.")
 
 
 def main() -> None:
