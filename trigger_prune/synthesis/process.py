@@ -9,10 +9,19 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from trigger_prune.errors import ToolError
 
 _POLL_S = 0.1
+
+
+class LimitError(ToolError):
+    """A tool was stopped because it passed the limit ``limit``: ``time`` or ``memory``."""
+
+    def __init__(self, message: str, *, limit: Literal["time", "memory"], hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.limit = limit
 
 
 def run_limited(
@@ -28,10 +37,10 @@ def run_limited(
     """Run ``command`` in ``cwd``, stdout and stderr into the file ``log``; returns (exit status, wall seconds).
 
     The command and all its children form a process group. When the wall-clock limit is passed, or when the resident
-    memory of the group exceeds ``memory_limit_mib``, the whole group is killed and a ToolError names the limit. The
+    memory of the group exceeds ``memory_limit_mib``, the whole group is killed and a LimitError names the limit. The
     group is also killed when this process is interrupted.
 
-    Raises ToolError when the command cannot be started or breaks a limit.
+    Raises ToolError when the command cannot be started, LimitError when it breaks a limit.
     """
     start = time.monotonic()
     with log.open("wb") as output:
@@ -63,14 +72,16 @@ def _wait(process: subprocess.Popen[bytes], start: float, tool: str, timeout_s: 
             pass
         elapsed = time.monotonic() - start
         if elapsed > timeout_s:
-            raise ToolError(
+            raise LimitError(
                 f"{tool} was stopped after {elapsed:.0f} s: the limit is {timeout_s:g} s",
+                limit="time",
                 hint="raise cost.timeout_s, or measure a smaller network",
             )
         used = group_memory_mib(process.pid)
         if used > memory_limit_mib:
-            raise ToolError(
+            raise LimitError(
                 f"{tool} was stopped after {elapsed:.0f} s: it used {used:.0f} MiB of at most {memory_limit_mib:g} MiB",
+                limit="memory",
                 hint="raise cost.memory_limit_mib, or measure a smaller network",
             )
 

@@ -1,50 +1,132 @@
-"""``CsynthCost``: the HLS compiler's own estimate for the hls4ml project of a network."""
+"""``CsynthCost``, ``VsynthCost`` and ``CosimCost``: what the vendor's tools say of the hls4ml project of a network."""
 
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar
 
 from torch import fx, nn
 
+from trigger_prune.cost.network import NetworkSpec
 from trigger_prune.cost.report import CostStage, HardwareReport
-from trigger_prune.errors import CostError
-from trigger_prune.synthesis.hls.run import run_csynth
-from trigger_prune.synthesis.hls.tools import require_hls_tool
+from trigger_prune.errors import ConfigError, CostError
+from trigger_prune.synthesis.hls.run import HlsRun, run_hls
+from trigger_prune.synthesis.hls.steps import HlsSteps
+from trigger_prune.synthesis.hls.tools import HlsInstallation, require_hls_tool, with_version
 from trigger_prune.target import Target
 
 PROJECT_NAME = "network"
 
+HOPELESS = 0.1
+"""Estimated chance to end with a report below which a synthesis is not started."""
+
 
 @dataclass(frozen=True)
 class CsynthCost:
-    """A ``CostModel`` that exports the hls4ml project to a scratch folder and runs C synthesis there."""
+    """A ``CostModel`` that exports the hls4ml project to a scratch folder and runs C synthesis there.
+
+    tool_version     release to use (``2023.2``); None = the best that is installed
+    licences         at most so many runs at once, over all processes that share the lock folder; None = no limit
+    licence_wait_s   try again for so long when the licence server has none left
+    least_chance     a synthesis whose estimated chance to end is lower is not started; None = start every one
+    say              gets messages about waiting
+    """
 
     timeout_s: float = 3600.0
     memory_limit_mib: float = 32768.0
-    name = "csynth"
-    stage = CostStage.CSYNTH
+    tool_version: str | None = None
+    licences: int | None = None
+    licence_wait_s: float = field(default=0.0, metadata={"limit": True})
+    least_chance: float | None = field(default=HOPELESS, metadata={"limit": True})
+    say: Callable[[str], None] | None = field(default=None, compare=False, metadata={"limit": True})
+    name: ClassVar[str] = "csynth"
+    stage: ClassVar[CostStage] = CostStage.CSYNTH
+    steps: ClassVar[HlsSteps] = HlsSteps()
+
+    def identity(self) -> Mapping[str, str] | None:
+        """Tool and release that ``measure`` would run; None when the tool does not tell its version.
+
+        Raises ToolError when there is none.
+        """
+        tool = self._tool()
+        return {"tool": f"{tool.backend} HLS", "version": tool.version} if tool.version else None
 
     def measure(self, network: nn.Module, target: Target) -> HardwareReport:
         """Cost of a quantised network.
 
-        Raises ToolError (no HLS compiler on PATH, or it failed), ExportError, ReportFormatError.
+        Raises CostError (no quantised network, or a hopeless synthesis), ExportError, and ToolError: no HLS compiler,
+        or it failed (then it is a ToolRunError, whose ``run`` has the steps that did end).
         """
-        tool = require_hls_tool()
+        return self.measure_run(network, target).require(self.stage)
+
+    def measure_run(self, network: nn.Module, target: Target) -> HlsRun:
+        """As ``measure``, with every report that the run left, its log and the texts of the reports."""
+        tool = self._tool()
         if not isinstance(network, fx.GraphModule):
             raise CostError(f"{type(network).__name__} is not a quantised network", hint="call quantize_model first")
         from trigger_prune.export.hls4ml_project import write_hls4ml_project
         from trigger_prune.quantize.describe import describe_network
 
-        with tempfile.TemporaryDirectory(prefix="trigger_prune_csynth_") as scratch:
+        spec = describe_network(network)
+        if self.least_chance is not None:
+            require_hope(spec, target, tool, self.least_chance)
+        assert tool.backend is not None  # a compiler has one
+        with tempfile.TemporaryDirectory(prefix=f"trigger_prune_{self.name}_") as scratch:
             folder = Path(scratch) / "project"
             project = write_hls4ml_project(network, folder, target, PROJECT_NAME, backend=tool.backend)
-            return run_csynth(
+            run = run_hls(
                 project,
                 PROJECT_NAME,
                 tool,
-                self.timeout_s,
-                self.memory_limit_mib,
-                content_hash=describe_network(network).content_hash(),
+                self.steps,
+                timeout_s=self.timeout_s,
+                memory_limit_mib=self.memory_limit_mib,
+                licences=self.licences,
+                licence_wait_s=self.licence_wait_s,
+                content_hash=spec.content_hash(),
+                say=self.say,
             )
+        run.require(self.stage)
+        return run
+
+    def _tool(self) -> HlsInstallation:
+        return with_version(require_hls_tool(self.tool_version))
+
+
+@dataclass(frozen=True)
+class VsynthCost(CsynthCost):
+    """As ``CsynthCost``, followed by Vivado's logic synthesis of the generated Verilog, which is what is reported."""
+
+    name: ClassVar[str] = "vsynth"
+    stage: ClassVar[CostStage] = CostStage.VSYNTH
+    steps: ClassVar[HlsSteps] = HlsSteps(vsynth=True)
+
+
+@dataclass(frozen=True)
+class CosimCost(CsynthCost):
+    """As ``CsynthCost``, followed by RTL simulation: latency and interval as measured, no resources."""
+
+    name: ClassVar[str] = "cosim"
+    stage: ClassVar[CostStage] = CostStage.COSIM
+    steps: ClassVar[HlsSteps] = HlsSteps(cosim=True)
+
+
+def require_hope(spec: NetworkSpec, target: Target, tool: HlsInstallation, least_chance: float = HOPELESS) -> None:
+    """Raise CostError when C synthesis of the network will most likely not end (``cost.hls.feasibility``).
+
+    A network that has no description for the estimates is not judged.
+    """
+    from trigger_prune.cost.hls.calibration import shipped_calibration
+    from trigger_prune.cost.hls.feasibility import DEFAULTS, FAMILY, require_feasible
+    from trigger_prune.cost.hls.from_spec import HLS_VERSION, design_from_spec
+
+    try:
+        design = design_from_spec(spec, target, tool.version or HLS_VERSION)
+    except ConfigError:
+        return  # hls4ml itself says what it does not take
+    if tool.kind == "vivado_hls":
+        design = replace(design, setting=replace(design.setting, tool="vivado_hls"))
+    require_feasible(design, shipped_calibration().parameters(FAMILY, DEFAULTS), least=least_chance)
