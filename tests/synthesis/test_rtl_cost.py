@@ -14,6 +14,8 @@ from trigger_prune.quantize.describe import describe_network
 from trigger_prune.quantize.layers import weight_layers
 from trigger_prune.synthesis.rtl import cost as cost_module
 from trigger_prune.synthesis.rtl.cost import RtlCost
+from trigger_prune.synthesis.rtl.pipeline import DelayModel
+from trigger_prune.synthesis.rtl.trace import trace_network
 from trigger_prune.target import Target
 
 INPUT = FixedPoint(8, 3)
@@ -64,11 +66,54 @@ def test_report_of_quantised_networks(monkeypatch):
     assert RtlCost(3.0).measure(sparse, target).lut == small.lut
 
 
+def test_the_report_states_its_limits_and_what_the_part_offers():
+    network = fill(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), quantizer()))
+    report = RtlCost().measure_frozen(network, INPUT, (4,), Target())
+    assert sum(report.details["lut_by_type"].values()) == report.lut
+    assert sum(report.details["ff_by_type"].values()) == report.ff
+    limits = " ".join(report.details["limits"])
+    assert all(word in limits for word in ("fully unrolled", "II = 1", "LUT6_2", "no UltraScale+ timing"))
+    assert (report.available.lut, report.available.dsp) == (1_728_000, 12_288)
+    assert report.fits_part() is True
+    unknown = RtlCost().measure_frozen(network, INPUT, (4,), Target(part="xc0none-1"))
+    assert unknown.available is None
+    assert unknown.fits_part() is None
+    # An estimate in the details is no statement about the clock.
+    assert report.details["estimated_period_ns"] == pytest.approx(
+        0.4 + 0.8 * report.details["longest_stage_units"], abs=1e-3
+    )
+    assert (report.estimated_clock_ns, report.timing_met) == (None, None)
+
+
+def test_the_pipeline_is_cut_as_asked():
+    network = fill(nn.Sequential(nn.Linear(8, 6), nn.ReLU(), quantizer(), nn.Linear(6, 3)))
+
+    def measure(clock_period_ns: float = 5.0, **options):
+        return RtlCost(**options).measure_frozen(network, INPUT, (8,), Target(clock_period_ns=clock_period_ns))
+
+    by_depth = measure(pipeline_stages=6)
+    assert (by_depth.latency_cycles, by_depth.details["pipeline_stages"]) == (7, 6)
+    assert by_depth.details["adders_per_stage"] is None
+    shallow = measure(pipeline_stages=2)
+    assert shallow.ff < by_depth.ff
+    assert shallow.details["logic_depth_cells"] > by_depth.details["logic_depth_cells"]
+    slow, fast = (measure(period, pipeline_for_clock=True) for period in (8.0, 3.0))
+    assert slow.latency_cycles < fast.latency_cycles
+    assert slow.details["estimated_period_ns"] <= 8.0
+    assert fast.details["estimated_period_ns"] <= 3.0
+    assert fast.lut == pytest.approx(slow.lut, rel=0.05)
+    quick = measure(3.0, pipeline_for_clock=True, delay_model=DelayModel(0.2, 0.2))
+    assert quick.latency_cycles < fast.latency_cycles
+    for wrong in ({"pipeline_stages": 2, "pipeline_for_clock": True}, {"pipeline_stages": 0}, {"ecp5_seeds": -1}):
+        with pytest.raises(CostError):
+            RtlCost(**wrong)
+
+
 def test_a_wrong_adder_graph_is_never_measured(monkeypatch):
     network = fill(nn.Sequential(nn.Linear(3, 2), nn.ReLU(), quantizer()))
     other = fill(nn.Sequential(nn.Linear(3, 2), nn.ReLU(), quantizer()), seed=9)
-    comb = cost_module.trace_network(other, INPUT, (3,))
-    monkeypatch.setattr(cost_module, "trace_network", lambda *_: comb)
+    comb = trace_network(other, INPUT, (3,))
+    monkeypatch.setattr(cost_module, "trace_layers", lambda *_: (comb, {}))
     with pytest.raises(VerificationError, match="first: event"):
         RtlCost().measure_frozen(network, INPUT, (3,), Target())
 

@@ -36,6 +36,43 @@ def test_gates_registers_and_adders_cost_what_the_device_needs(tmp_path):
     assert numbers(wires) == (0, 0, 0, 0)
 
 
+def test_lut_and_register_types_add_up(tmp_path):
+    text = """module top(input clk, input r, input [5:0] a, b, output reg [3:0] y);
+        always @(posedge clk) begin
+            y[0] <= ^a; y[1] <= r ? 0 : a[1] & b[1]; y[2] <= a[2] ^ b[2] ^ a[3]; if (r) y[3] <= b[4]; end endmodule"""
+    cells = mapped(text, tmp_path)
+    assert sum(cells.lut_by_type.values()) == cells.lut
+    assert sum(cells.ff_by_type.values()) == cells.ff == 4
+    assert cells.lut_by_type["LUT6"] == 1
+    assert cells.lut_by_type["LUT3"] == 1 + (cells.lut_by_type.get("LUT2", 0) == 0)
+    inverted = mapped("module top(input [1:0] a, output [1:0] y); assign y = ~a; endmodule", tmp_path)
+    assert inverted.lut == sum(inverted.lut_by_type.values()) == 2
+
+
+def test_logic_depth_counts_the_cells_between_registers(tmp_path):
+    one = "module top(input [5:0] a, output y); assign y = ^a; endmodule"
+    two = "module top(input [11:0] a, output y); assign y = &a[5:0] ^ |a[11:6]; endmodule"
+    cut = """module top(input clk, input [35:0] a, output reg y); reg [5:0] m; integer i;
+        always @(posedge clk) begin for (i = 0; i < 6; i = i + 1) m[i] <= ^a[6*i +: 6]; y <= ^m; end endmodule"""
+    wires = "module top(input clk, input a, output reg y); always @(posedge clk) y <= a; endmodule"
+    assert [mapped(text, tmp_path).logic_depth for text in (one, two, cut, wires)] == [1, 2, 1, 0]
+
+
+def test_time_and_memory_of_yosys_are_stated(tmp_path):
+    small = mapped("module top(input a, output y); assign y = ~a; endmodule", tmp_path)
+    lines = [f"wire [31:0] w{i} = w{i - 1} + (w{i - 1} >> {i % 7});" for i in range(1, 60)]
+    text = "module top(input [31:0] a, output [31:0] y); wire [31:0] w0 = a;\n" + "\n".join(lines)
+    large = mapped(text + "\nassign y = w59; endmodule\n", tmp_path)
+    assert 0 < small.cpu_seconds < large.cpu_seconds
+    assert 10 < small.peak_mib < large.peak_mib < 1000
+
+
+def test_files_of_the_same_name_are_refused(tmp_path):
+    (tmp_path / "other").mkdir()
+    with pytest.raises(ToolError, match="two source files have the same name"):
+        synthesize([write_wires(tmp_path), write_wires(tmp_path / "other")], "top")
+
+
 def test_a_multiplier_takes_a_dsp(tmp_path):
     product = """module top(input clk, input signed [15:0] a, b, output reg signed [31:0] y);
         always @(posedge clk) y <= a * b; endmodule"""

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from trigger_prune.synthesis.rtl.verilog import VerilogProject
+from trigger_prune.synthesis.rtl.verilog import RtlProject
 
 _RUN = """
 import sys
@@ -22,7 +22,7 @@ for line in sys.argv[1].splitlines():
 """
 
 
-def simulate(project: VerilogProject, comb: Any, events: np.ndarray, folder: Path) -> list[np.ndarray | None]:
+def simulate(project: RtlProject, comb: Any, events: np.ndarray, folder: Path) -> list[np.ndarray | None]:
     """Output port after each event's clock cycle: one event per cycle at the input, None while still undefined."""
     widths = [int(w) for w in comb.inp_kifs.sum(axis=0)]
     fractions = [int(f) for f in comb.inp_kifs[2]]

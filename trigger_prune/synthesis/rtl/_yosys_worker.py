@@ -2,12 +2,17 @@
 
     python -m trigger_prune.synthesis.rtl._yosys_worker RESULT.json TOP FAMILY (auto | stock) SOURCE.v...
 
-Writes ``{"cells": {type: count}, "yosys": version, "script": "adders" | "general" | "stock"}``.
+Sources are best given relative to the working folder: Yosys puts their names into its own.
+
+Writes ``{"cells": {type: count}, "yosys": version, "script": "adders" | "general" | "stock", "depth": cells,
+"cpu_s": seconds, "peak_mib": MiB}``, the last two of Yosys and abc together.
 """
 
 from __future__ import annotations
 
 import json
+import re
+import resource
 import sys
 from pathlib import Path
 from typing import Any
@@ -49,6 +54,9 @@ read_verilog -lib +/xilinx/cells_xtra.v
 synth_xilinx -family {family} -flatten -noiopad -noclkbuf -nosrl -top {top} -run prepare:map_luts
 """
 
+# Registers, block RAMs and DSPs end a path.
+_LOGIC_ONLY = "*/t:FD* */t:RAMB* */t:DSP* %u %u %n"
+
 _NEEDS_GENERAL = ("$mul", "$macc", "$div", "$mod", "$pow", "$mem", "$fsm")
 
 
@@ -82,10 +90,18 @@ def main(arguments: list[str]) -> None:
     run(_ADDERS if script == "adders" else _GENERAL.format(family=family, top=top))
     run(_MAP_LUTS.format(abc_options="" if script == "stock" else _ABC_QUICK))
     report = statistics()
+    run(f"tee -q -o depth.txt ltp {_LOGIC_ONLY}")
+    length = re.search(r"length=(\d+)", Path("depth.txt").read_text())
+    own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    # Kilobytes on Linux, bytes on macOS.
+    unit = 2**20 if sys.platform == "darwin" else 2**10
     result_data = {
         "cells": count_cells(report),
         "yosys": str(report["creator"]),
         "script": script,
+        "depth": int(length.group(1)) if length else 0,
+        "cpu_s": own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime,
+        "peak_mib": (own.ru_maxrss + children.ru_maxrss) / unit,
     }
     Path(result).write_text(json.dumps(result_data))
 

@@ -4,39 +4,70 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from torch import fx, nn
 
-from trigger_prune.cost.report import CostStage, HardwareReport
+from trigger_prune.cost.report import Available, CostStage, HardwareReport
 from trigger_prune.errors import CostError
 from trigger_prune.fixed_point import FixedPoint
-from trigger_prune.synthesis.rtl.trace import HARD_DC, alkaid_version, check_trace, trace_network
-from trigger_prune.synthesis.rtl.verilog import write_verilog
-from trigger_prune.synthesis.rtl.yosys import FAMILY, synthesize
+from trigger_prune.parts import find_part
+from trigger_prune.synthesis.rtl import layers
+from trigger_prune.synthesis.rtl.ecp5 import Ecp5Timing, place_and_route_ecp5
+from trigger_prune.synthesis.rtl.pipeline import DelayModel, adder_depth, stages_for_clock
+from trigger_prune.synthesis.rtl.trace import HARD_DC, alkaid_version, check_trace, trace_layers
+from trigger_prune.synthesis.rtl.verilog import RtlProject, write_verilog
+from trigger_prune.synthesis.rtl.yosys import FAMILY, CellCounts, synthesize
 from trigger_prune.target import Target
 
 CLOCK_NOTE = "no place and route was run: that the clock period is reached is not proven"
+
+LIMITS = (
+    "fully unrolled, a new event every clock (II = 1): reuse factor, strategy and io_type do not apply",
+    "pairs of small LUTs are not packed into LUT6_2, inverters count as a LUT: Vivado needs fewer",
+    "carry chains are CARRY4 as in a 7-series device; an UltraScale+ CARRY8 replaces two",
+    "no UltraScale+ timing: delays are estimates by the stated delay model",
+)
+"""What holds of every report of this stage."""
 
 
 @dataclass(frozen=True)
 class RtlCost:
     """A ``CostModel``: network -> alkaid -> Verilog (initiation interval 1) -> Yosys cells.
 
-    adders_per_stage   see ``write_verilog``
-    timeout_s          wall-clock limit of Yosys
-    memory_limit_mib   memory limit of Yosys and abc together
+    adders_per_stage    see ``write_verilog``; used when neither of the next two is set
+    timeout_s           wall-clock limit of Yosys, and of each place and route run
+    memory_limit_mib    memory limit of Yosys and abc together, and of place and route
+    pipeline_stages     number of pipeline stages
+    pipeline_for_clock  as many stages as ``delay_model`` needs for the target's clock period: an estimate
+    delay_model         also gives the estimated period in the report's details
+    ecp5_seeds          place and route on an ECP5 with seeds 1..n (minutes each); 0 = not at all
 
     Reuse factor, strategy and io_type of the target do not apply to this Verilog and are ignored: it is always fully
-    parallel. A measurement is one child process, so several can run at once.
+    parallel. A measurement is one child process at a time, so several can run at once.
+
+    Raises CostError when two ways of cutting the pipeline are set, or one makes no sense.
     """
 
     adders_per_stage: float = 5.0
     timeout_s: float = 900.0
     memory_limit_mib: float = 8192.0
+    pipeline_stages: int | None = None
+    pipeline_for_clock: bool = False
+    delay_model: DelayModel = field(default_factory=DelayModel)
+    ecp5_seeds: int = 0
     name = "rtl"
     stage = CostStage.RTL_SYNTH
+
+    def __post_init__(self) -> None:
+        if self.pipeline_stages is not None and self.pipeline_for_clock:
+            raise CostError("pipeline_stages and pipeline_for_clock both say where to cut", hint="set one of them")
+        if self.pipeline_stages is not None and self.pipeline_stages < 1:
+            raise CostError(f"{self.pipeline_stages} pipeline stages: at least 1 is needed")
+        if self.ecp5_seeds < 0:
+            raise CostError(f"ecp5_seeds {self.ecp5_seeds} is negative")
 
     def measure(self, network: nn.Module, target: Target) -> HardwareReport:
         """Cost of a quantised network.
@@ -60,16 +91,21 @@ class RtlCost:
         target: Target,
         content_hash: str = "",
     ) -> HardwareReport:
-        """Cost of a network of plain layers whose weights are on their grids (see ``trace_network``)."""
+        """Cost of a network of plain layers whose weights are on their grids (see ``trace_network``).
+
+        ``layers`` of the report shares the measured LUTs out by alkaid's cost: an attribution, not a measurement.
+        """
         start = time.monotonic()
-        comb = trace_network(frozen, input_type, input_shape)
+        comb, layer_costs = trace_layers(frozen, input_type, input_shape)
         traced = time.monotonic()
         probes = check_trace(comb, frozen, input_type, input_shape)
         with tempfile.TemporaryDirectory(prefix="trigger_prune_rtl_") as scratch:
-            project = write_verilog(comb, Path(scratch), adders_per_stage=self.adders_per_stage, target=target)
+            project = self.write(comb, Path(scratch), target)
             cells = synthesize(
                 project.sources, project.top, timeout_s=self.timeout_s, memory_limit_mib=self.memory_limit_mib
             )
+            ecp5 = self._place_and_route(project, target)
+        part = find_part(target.part)
         return HardwareReport(
             stage=self.stage,
             tool="yosys",
@@ -83,20 +119,82 @@ class RtlCost:
             latency_cycles=project.latency_cycles,
             ii=1,
             content_hash=content_hash,
+            layers=layers.share_out(cells.lut, layer_costs),
+            available=Available(part.lut, part.ff, part.dsp, part.bram18, part.uram) if part else None,
             details={
                 "note": CLOCK_NOTE,
+                "limits": list(LIMITS),
+                "layers_note": layers.NOTE,
                 "alkaid_version": alkaid_version(),
                 "alkaid_cost": float(comb.cost),
                 "hard_dc": HARD_DC,
-                "adders_per_stage": self.adders_per_stage,
-                "pipeline_stages": project.stages,
-                "register_ranks": project.register_ranks,
-                "carry4": cells.carry4,
-                "cells": cells.cells,
-                "yosys_family": FAMILY,
-                "yosys_script": cells.script,
                 "probe_events_compared": probes,
                 "trace_seconds": round(traced - start, 3),
-                "yosys_seconds": round(cells.seconds, 3),
+                **self._pipeline_details(comb, project),
+                **_cell_details(cells),
+                **_ecp5_details(ecp5),
             },
         )
+
+    def write(self, comb: Any, folder: Path, target: Target) -> RtlProject:
+        """The Verilog of a traced network, cut as this cost model cuts it."""
+        stages = self.pipeline_stages
+        if self.pipeline_for_clock:
+            stages = stages_for_clock(comb, target.clock_period_ns, self.delay_model)
+        adders = self.adders_per_stage if stages is None else None
+        return write_verilog(comb, folder, adders_per_stage=adders, pipeline_stages=stages, target=target)
+
+    def _place_and_route(self, project: RtlProject, target: Target) -> Ecp5Timing | None:
+        if not self.ecp5_seeds:
+            return None
+        return place_and_route_ecp5(
+            project,
+            seeds=range(1, self.ecp5_seeds + 1),
+            clock_period_ns=target.clock_period_ns,
+            timeout_s=self.timeout_s,
+            memory_limit_mib=self.memory_limit_mib,
+        )
+
+    def _pipeline_details(self, comb: Any, project: RtlProject) -> dict[str, Any]:
+        chosen = self.pipeline_stages is not None or self.pipeline_for_clock
+        return {
+            "adders_per_stage": None if chosen else self.adders_per_stage,
+            "pipeline_for_clock": self.pipeline_for_clock,
+            "pipeline_stages": project.stages,
+            "register_ranks": project.register_ranks,
+            "register_bits": project.register_bits,
+            "adder_depth": adder_depth(comb),
+            "longest_stage_units": round(project.longest_stage, 3),
+            "estimated_period_ns": round(self.delay_model.period_ns(project.longest_stage), 3),
+            "estimated_period_note": "estimate by delay_model, whose constants are assumed unless you set them",
+            "delay_model": asdict(self.delay_model),
+        }
+
+
+def _cell_details(cells: CellCounts) -> dict[str, Any]:
+    return {
+        "lut_by_type": cells.lut_by_type,
+        "ff_by_type": cells.ff_by_type,
+        "carry4": cells.carry4,
+        "logic_depth_cells": cells.logic_depth,
+        "cells": cells.cells,
+        "yosys_family": FAMILY,
+        "yosys_script": cells.script,
+        "yosys_seconds": round(cells.seconds, 3),
+        "yosys_cpu_seconds": round(cells.cpu_seconds, 3),
+        "yosys_peak_mib": round(cells.peak_mib, 1),
+    }
+
+
+def _ecp5_details(timing: Ecp5Timing | None) -> dict[str, Any]:
+    if timing is None:
+        return {}
+    return {
+        "ecp5": {
+            **asdict(timing),
+            "fmax_mhz": list(timing.fmax_mhz),
+            "seeds": list(timing.seeds),
+            "median_fmax_mhz": timing.median_fmax_mhz,
+            "note": "another FPGA family: not a clock of the target part",
+        }
+    }

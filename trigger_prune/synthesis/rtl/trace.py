@@ -23,6 +23,7 @@ from torch import nn
 
 from trigger_prune.errors import CostError, ToolError, TriggerPruneError, UnsupportedLayerError, VerificationError
 from trigger_prune.fixed_point import FixedPoint
+from trigger_prune.synthesis.rtl.layers import layer_costs
 from trigger_prune.synthesis.rtl.replay import register, to_kif
 
 HARD_DC = 2
@@ -76,6 +77,13 @@ def trace_network(frozen: nn.Module, input_type: FixedPoint, input_shape: tuple[
     Raises UnsupportedLayerError for a layer or a type that alkaid cannot express, CostError when tracing fails,
     ToolError when alkaid is missing.
     """
+    return trace_layers(frozen, input_type, input_shape)[0]
+
+
+def trace_layers(
+    frozen: nn.Module, input_type: FixedPoint, input_shape: tuple[int, ...]
+) -> tuple[Any, dict[str, float]]:
+    """``trace_network``, and what each weight layer adds to alkaid's cost of the adder graph (``layer_costs``)."""
     with without_msb_wrap_pass():
         from alkaid.converter import trace_model
         from alkaid.trace import FVArray, HWConfig, trace
@@ -88,8 +96,9 @@ def trace_network(frozen: nn.Module, input_type: FixedPoint, input_shape: tuple[
         was_training = frozen.training
         frozen.eval()
         try:
-            traced_inputs, outputs = trace_model(frozen, hardware, options, inputs=(inputs,), framework="torch")
-            return trace(traced_inputs, outputs)
+            values = trace_model(frozen, hardware, options, inputs=(inputs,), framework="torch", dump=True)
+            outputs = np.concatenate([np.ravel(final) for final in values["final"]])
+            return trace(inputs, outputs), layer_costs(frozen, inputs, values, outputs)
         except TriggerPruneError:
             raise
         except (AssertionError, NotImplementedError) as error:

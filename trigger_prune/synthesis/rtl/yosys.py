@@ -7,9 +7,8 @@ carry chains (CARRY4) as for a 7-series device whatever the family; pairs of sma
 from __future__ import annotations
 
 import json
-import os
 import re
-import sys
+import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,17 +16,22 @@ from pathlib import Path
 from typing import Literal
 
 from trigger_prune.errors import ReportFormatError, ToolError
-from trigger_prune.synthesis.process import log_tail, run_limited
+from trigger_prune.synthesis.rtl.tools import Limits, require_package, run_tool, worker_command
 
 FAMILY = "xcup"
-_LUT = re.compile(r"LUT[1-6]")
+_LUT = re.compile(r"LUT[1-6]|INV")
 
 
 @dataclass(frozen=True)
 class CellCounts:
     """Mapped design. ``lut`` counts LUT1..LUT6 and inverters, ``bram18`` halves of a 36 Kbit block RAM.
 
-    cells holds every cell type as Yosys names it, script names the worker's script that ran, seconds is wall time.
+    cells         every cell type as Yosys names it
+    logic_depth   most LUT, carry and inverter cells one after the other between registers, block RAMs, DSPs and ports
+    script        the worker's script that ran
+    seconds       wall time
+    cpu_seconds   processor time of Yosys and abc
+    peak_mib      largest resident memory of Yosys plus that of abc: an upper bound of what both held at once
     """
 
     lut: int
@@ -39,6 +43,19 @@ class CellCounts:
     yosys_version: str
     script: str
     seconds: float
+    logic_depth: int = 0
+    cpu_seconds: float = 0.0
+    peak_mib: float = 0.0
+
+    @property
+    def lut_by_type(self) -> dict[str, int]:
+        """LUT1..LUT6 and INV; their sum is ``lut``."""
+        return {kind: n for kind, n in self.cells.items() if _LUT.fullmatch(kind)}
+
+    @property
+    def ff_by_type(self) -> dict[str, int]:
+        """Flip-flops by kind of set and reset; their sum is ``ff``."""
+        return {kind: n for kind, n in self.cells.items() if kind.startswith("FD")}
 
 
 def synthesize(
@@ -56,43 +73,64 @@ def synthesize(
     or memories get them all. "stock" is the complete synth_xilinx with Yosys' default LUT mapping (``abc``): it counts
     the same within 1 % and takes about twice as long.
 
-    Combinational designs have no clock and need none. Nothing is left in the file system.
+    Equal sources give equal counts, wherever they lie. Combinational designs have no clock and need none. Nothing is
+    left in the file system, and Yosys ends when this process does.
     Raises ToolError when pyosys is missing, when Yosys refuses the design (its message is quoted) or when a limit is
     broken.
     """
-    _require_pyosys()
+    require_package("pyosys", "Yosys", "rtl")
     with tempfile.TemporaryDirectory(prefix="trigger_prune_yosys_") as scratch:
         folder = Path(scratch)
-        result, log = folder / "cells.json", folder / "yosys.log"
-        worker = "trigger_prune.synthesis.rtl._yosys_worker"
-        root = str(Path(__file__).parents[3])
-        search_path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-        status, seconds = run_limited(
-            [sys.executable, "-m", worker, result, top, family, script, *(path.resolve() for path in sources)],
-            tool=f"Yosys on module {top!r}",
-            cwd=folder,
-            log=log,
-            timeout_s=timeout_s,
-            memory_limit_mib=memory_limit_mib,
-            # Yosys and abc put their own scratch files into TMPDIR; here they vanish with the folder.
-            env={"TMPDIR": scratch, "PYTHONPATH": search_path},
-        )
-        if status or not result.is_file():
-            raise ToolError(
-                f"Yosys failed on module {top!r} with exit status {status}:\n{log_tail(log, only='ERROR')}",
-                hint="a negative status is the signal that ended it; -9 may be the system running out of memory",
-            )
+        result = folder / "cells.json"
+        names = copy_sources(sources, folder)
+        command, env = worker_command("_yosys_worker", result, top, family, script, *names)
+        tool = f"Yosys on module {top!r}"
+        limits = Limits(timeout_s, memory_limit_mib)
+        seconds = run_tool(command, tool=tool, folder=folder, limits=limits, env=env)
+        if not result.is_file():
+            raise ToolError(f"{tool} ended without a result")
         report = json.loads(result.read_text())
-    return count(report["cells"], yosys_version=report["yosys"], script=report["script"], seconds=seconds)
+    return count(
+        report["cells"],
+        yosys_version=report["yosys"],
+        script=report["script"],
+        seconds=seconds,
+        logic_depth=report["depth"],
+        cpu_seconds=report["cpu_s"],
+        peak_mib=report["peak_mib"],
+    )
 
 
-def count(cells: dict[str, int], *, yosys_version: str, script: str, seconds: float) -> CellCounts:
+def copy_sources(sources: Sequence[Path], folder: Path) -> list[str]:
+    """Copy the sources into ``folder`` under their own names; returns these, relative to the folder.
+
+    The tools put file names into the names of cells, so a path of the caller's could change the order in which they
+    are mapped. Raises ToolError when two files have the same name.
+    """
+    names = [path.name for path in sources]
+    if len(set(names)) < len(names):
+        raise ToolError(f"two source files have the same name: {', '.join(sorted(names))}")
+    for path in sources:
+        shutil.copyfile(path, folder / path.name)
+    return names
+
+
+def count(
+    cells: dict[str, int],
+    *,
+    yosys_version: str,
+    script: str,
+    seconds: float,
+    logic_depth: int = 0,
+    cpu_seconds: float = 0.0,
+    peak_mib: float = 0.0,
+) -> CellCounts:
     """Group Yosys' cell counts by resource. Raises ReportFormatError when a cell was left unmapped (``$...``)."""
     unmapped = sorted(kind for kind in cells if kind.startswith("$") and kind != "$scopeinfo")
     if unmapped:
         raise ReportFormatError(f"Yosys left cells unmapped: {', '.join(unmapped)}")
     return CellCounts(
-        lut=sum(n for kind, n in cells.items() if _LUT.fullmatch(kind)) + cells.get("INV", 0),
+        lut=sum(n for kind, n in cells.items() if _LUT.fullmatch(kind)),
         ff=sum(n for kind, n in cells.items() if kind.startswith("FD")),
         dsp=sum(n for kind, n in cells.items() if kind.startswith("DSP")),
         bram18=sum(n * (2 if "36" in kind else 1) for kind, n in cells.items() if kind.startswith("RAMB")),
@@ -101,16 +139,12 @@ def count(cells: dict[str, int], *, yosys_version: str, script: str, seconds: fl
         yosys_version=_version(yosys_version),
         script=script,
         seconds=seconds,
+        logic_depth=logic_depth,
+        cpu_seconds=cpu_seconds,
+        peak_mib=peak_mib,
     )
 
 
 def _version(creator: str) -> str:
     match = re.match(r"Yosys (\S+)", creator)
     return match.group(1) if match else creator
-
-
-def _require_pyosys() -> None:
-    from importlib.util import find_spec
-
-    if find_spec("pyosys") is None:
-        raise ToolError("Yosys (the package pyosys) is not installed", hint="pip install 'trigger_prune[rtl]'")
