@@ -11,6 +11,7 @@ from trigger_prune.config.load import load_project
 from trigger_prune.config.project import BudgetConfig, ProjectConfig, TargetConfig, make_budget
 from trigger_prune.config.yaml_source import parse_yaml
 from trigger_prune.errors import ConfigError
+from trigger_prune.target import Budget
 
 
 def write(folder: Path, text: str) -> Path:
@@ -68,6 +69,17 @@ def test_folder_and_file_give_the_same_project(tmp_path: Path) -> None:
         ),
         ("project: p\ndata: {label: y, label_expression: {a: b}}\n", "label and label_expression are both given"),
         ("project: p\nsplit:\n  train_fraction: 0.9\n", "yaml:2: split: train_fraction and validation_fraction must"),
+        (
+            "project: p\ncost: {pipeline_stages: 3, pipeline_clock: true}\n",
+            "pipeline_stages and pipeline_clock are both",
+        ),
+        ("project: p\ncost: {batch_sizes: [4, 1]}\n", "cost: batch_sizes [4, 1] must ascend"),
+        ("project: p\ncost: {batch_sizes: []}\n", "cost.batch_sizes is []"),
+        (
+            "project: p\ncost: {backend: verilator}\n",
+            "one of rtl, analytic, analytic_hls, csynth, vsynth, cosim, runtime",
+        ),
+        ("project: p\nbudget: {latency_p99_us: 0}\n", "budget.latency_p99_us is 0, but it must be number > 0 or null"),
         ("project: p\nseed: 1\ntrain: {}\nseed: 2\n", "yaml:4: seed is given twice, first on line 2"),
         ("project: p\ntrain:\n  epochs: 2\n  epochs: 3\n", "yaml:4: train.epochs is given twice, first on line 3"),
         ("project: p\nmodel:\n  args:\n    1: 3\n", "yaml:4: key 1 is not text for YAML; write '1' in quotes"),
@@ -186,6 +198,9 @@ def test_a_latency_budget_is_whole_cycles_of_the_target_clock(
 ) -> None:
     budget = make_budget(BudgetConfig(latency_ns=latency_ns, lut=7), TargetConfig(clock_period_ns=clock_ns))
     assert (budget.latency_cycles, budget.lut) == (cycles, 7)
+    assert make_budget(BudgetConfig(uram=3, latency_p99_us=8.5, event_time_us=0.25), TargetConfig()) == Budget(
+        uram=3, latency_p99_us=8.5, event_time_us=0.25
+    )
     config = ProjectConfig(
         project="p", budget=BudgetConfig(latency_ns=latency_ns, lut=7), target=TargetConfig(clock_period_ns=clock_ns)
     )

@@ -46,7 +46,7 @@ def test_every_key_of_the_models_is_listed_and_described() -> None:
         ("budget.latency_ns", "number > 0 or null"),
         ("data.features", "text or list of text or null"),
         ("sensitivity.sparsities", "list of numbers >= 0 and <= 1"),
-        ("target.strategy", "one of Latency, Resource"),
+        ("target.strategy", "one of Latency, Resource, Resource_Unrolled, distributed_arithmetic"),
         ("prune.drop_redundant_inputs", "true or false"),
         ("model.args", "mapping"),
     ],

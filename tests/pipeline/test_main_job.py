@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,8 @@ from trigger_prune.data.split import split_sample
 from trigger_prune.pipeline.runner import run_pipeline
 from trigger_prune.pipeline.stages import STAGES
 from trigger_prune.report.summary import SUMMARY_KEYS
+from trigger_prune.synthesis.store.location import default_store_folder
+from trigger_prune.synthesis.store.reports import ReportStore
 
 pytestmark = pytest.mark.slow
 
@@ -177,7 +180,7 @@ def test_an_hls_compiler_on_path_adds_its_report_and_is_never_mixed_up(
     assert "vitis-run" in _summary(finished[0])["csynth_note"]
     stand_in = Path(__file__).parents[1] / "synthesis" / "stand_in_vitis_run.py"
     tool = tmp_path / "vitis-run"
-    tool.write_text(f'#!/bin/sh\nexec {sys.executable} {stand_in} "$@"\n')
+    tool.write_text(f'#!/bin/sh\nSTAND_IN_NAME=vitis-run exec {sys.executable} {stand_in} "$@"\n')
     tool.chmod(0o755)
     before = _summary(finished[0])["deployed"]
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
@@ -188,3 +191,33 @@ def test_an_hls_compiler_on_path_adds_its_report_and_is_never_mixed_up(
     assert stated is not None
     assert (summary["csynth"]["cost_stage"], summary["csynth"]["lut"]) == ("csynth", int(stated[1]))
     assert summary["deployed"] == before and before["cost_stage"] == "rtl_synth"
+
+
+def test_the_deployed_network_is_synthesised_once(finished: tuple[Path, str]) -> None:
+    """The loop has measured it; stage cost finds it in the store, down to the seconds that Yosys took."""
+    (trials,) = (finished[0] / "artefacts").glob("prune-*/prune.json")
+    (chosen,) = [trial for trial in json.loads(trials.read_text())["trials"] if trial["chosen"]]
+    found = [json.loads(path.read_text()) for path in (finished[0] / "artefacts").glob("cost-*/deployed.json")]
+    assert found and all(report == chosen["cost"] for report in found)
+    assert ReportStore(default_store_folder()).get(chosen["cost"]["details"]["store_key"]) is not None
+
+
+def test_the_same_project_on_a_processor(project: Path, finished: tuple[Path, str], tmp_path: Path) -> None:
+    """cost.backend: runtime needs no FPGA tool; its figures never stand beside those of an FPGA."""
+    out = Path(shutil.copytree(finished[0], tmp_path / "build"))
+    overrides = [
+        "cost.backend=runtime",
+        "cost.runtime_seconds=0.2",
+        "cost.batch_sizes=[1, 32]",
+        "budget={latency_p99_us: 1e6, event_time_us: 1e5}",
+    ]
+    result = run_pipeline(load_project(project, overrides), STAGES, out)
+    assert set(result.computed) == {"prune", "export", "verify", "cost", "report"}
+    summary = _summary(out)
+    assert summary["deployed"]["cost_stage"] == "runtime" == summary["dense"]["cost_stage"]
+    assert summary["deployed"]["lut"] is None and summary["lut_ratio"] is None
+    assert summary["analytic"]["deployed"] is None and summary["hls_estimate"]["deployed"] is None
+    assert 0 < summary["deployed"]["event_time_us"] <= summary["deployed"]["runtime"]["latency_p50_us"][0] * 10
+    assert summary["budget_met"] is True and summary["trials"] == 1
+    page = (out / "report.html").read_text()
+    assert "zero weights make a processor no faster" in page and "Look-up tables" not in page

@@ -12,7 +12,7 @@ from torch import fx, nn
 
 from trigger_prune.config.project import PruneConfig
 from trigger_prune.cost.network import NetworkSpec
-from trigger_prune.cost.report import CostStage, HardwareReport
+from trigger_prune.cost.report import CostStage, HardwareReport, RuntimeCost
 from trigger_prune.errors import BudgetError, CostError
 from trigger_prune.fixed_point import FixedPoint
 from trigger_prune.prune.fine_tune import ramp
@@ -390,3 +390,52 @@ def test_a_trial_survives_json() -> None:
     (trial,) = result.trials
     assert PruneTrial.from_dict(trial.to_dict()) == trial
     assert not math.isnan(trial.validation_loss)
+
+
+def timed(p99_us: float, event_us: float) -> HardwareReport:
+    runtime = RuntimeCost(
+        "Testron", "CPUExecutionProvider", 1, (1, 64), (1.0, 9.0), (p99_us, 12.0), (1.0, 1e6 / event_us)
+    )
+    return HardwareReport(
+        CostStage.RUNTIME, "onnxruntime", "1", "Testron", None, None, None, None, None, None, None, "x", runtime=runtime
+    )
+
+
+def test_costs_in_words_say_what_is_stated() -> None:
+    fpga = HardwareReport(CostStage.CSYNTH, "t", "1", "p", 5.0, 12, None, 0, 0, 3, 1, "x")
+    assert describe_cost(fpga) == "12 LUT, 3 cycles"
+    assert describe_cost(replace(fpga, lut=None)) == "3 cycles"
+    assert describe_cost(timed(8.126, 0.04219)) == "p99 8.13 us, 0.0422 us per event"
+    assert describe_cost(replace(fpga, lut=None, latency_cycles=None)) == "nothing stated"
+
+
+@dataclass
+class FakeProcessor:
+    """Time that falls with the weights down to a floor, or not at all."""
+
+    floor_us: float
+    name: str = "fake processor"
+    stage: CostStage = CostStage.RUNTIME
+
+    def measure(self, network: nn.Module, target: Target) -> HardwareReport:
+        return timed(max(describe_network(network).nonzeros / 100, self.floor_us), 0.5)
+
+
+def test_the_same_loop_prunes_to_a_run_time() -> None:
+    inputs = loop_inputs(FakeProcessor(0.1), Budget(latency_p99_us=2.0, event_time_us=1.0))
+    result = prune_to_budget(start(), inputs)
+    (chosen,) = [trial for trial in result.trials if trial.chosen]
+    assert 1.0 < chosen.cost.latency_p99_us <= 2.0 and len(result.trials) > 1
+
+
+def test_a_run_time_that_does_not_fall_is_explained() -> None:
+    inputs = loop_inputs(FakeProcessor(8.0), Budget(latency_p99_us=2.5), max_rounds=2)
+    with pytest.raises(BudgetError, match=r"still needs 8 latency p99 us, the budget is 2\.5") as caught:
+        prune_to_budget(start(), inputs)
+    assert "zero weights make a processor no faster" in str(caught.value.hint)
+    assert "allow budget.latency_p99_us: 8," in str(caught.value.hint)
+
+
+def test_a_budget_in_luts_is_no_budget_of_a_processor() -> None:
+    with pytest.raises(BudgetError, match=r"limits lut, which the cost model 'fake processor' does not state"):
+        prune_to_budget(start(), loop_inputs(FakeProcessor(0.1), Budget(lut=5)))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from trigger_prune.cost.report import CostStage, HardwareReport, LayerCost
+from trigger_prune.cost.report import CostStage, HardwareReport, LayerCost, RuntimeCost
 from trigger_prune.physics.classification import evaluate_classifier
 from trigger_prune.prune.trial import PruneTrial
 from trigger_prune.report.inputs import LayerSummary, NetworkResult, ReportInputs, SampleSummary
@@ -38,6 +38,38 @@ LAYERS = {"fc1": 1024, "fc2": 2048, "fc3": 1024, "output": 160}
 def cost(lut, *, stage=CostStage.RTL_SYNTH, tool="yosys", version="0.70", cycles=6, layers=()):
     part = Target().part
     return HardwareReport(stage, tool, version, part, 5.0, lut, lut // 6, 0, 0, cycles, 1, "0" * 64, layers)
+
+
+def run_time(event_time_us, *, p99_us=9.5, removed=None):
+    """A report of stage runtime with three batch sizes; the largest is the fastest per event."""
+    batches = (1, 16, 256)
+    hertz = tuple(1e6 / (event_time_us * factor) for factor in (20.0, 3.0, 1.0))
+    runtime = RuntimeCost(
+        "Testron 9000", "CPUExecutionProvider", 2, batches, (7.1, 9.7, 51.7), (p99_us, 13.0, 60.0), hertz
+    )
+    details = {"timed": "one call of ONNX Runtime", "neurons_removed": removed or {}, "neurons_remark": ""}
+    return HardwareReport(
+        CostStage.RUNTIME, "onnxruntime", "1.31", "Testron 9000", None, None, None, None, None, None, None, "0" * 64,
+        details=details, runtime=runtime,
+    )  # fmt: skip
+
+
+def on_a_processor(inputs):
+    """The same run with its cost measured on a processor."""
+    dense, deployed = run_time(0.84), run_time(0.42, p99_us=8.25, removed={"fc1": 7, "fc2": 3})
+    times = [run_time(0.84 - 0.06 * number) for number in range(len(inputs.trials))]
+    trials = tuple(replace(trial, cost=time) for trial, time in zip(inputs.trials, times, strict=True))
+    return replace(
+        inputs,
+        dense_cost=dense,
+        deployed_cost=deployed,
+        trials=trials,
+        budget=Budget(latency_p99_us=9.0, event_time_us=0.4),
+        analytic_dense=None,
+        analytic_deployed=None,
+        hls_note="the target is a processor",
+        csynth_note="the target is a processor",
+    )
 
 
 def classifier_results(generator, n_classes, n_events, names):
@@ -211,3 +243,8 @@ def make_inputs():
 @pytest.fixture(scope="session")
 def make_broken_verdict():
     return broken_verdict
+
+
+@pytest.fixture(scope="session")
+def on_processor():
+    return on_a_processor

@@ -96,7 +96,10 @@ def table_rows(html, heading):
     table = re.search(r"<table.*?</table>", html[html.index(heading) :], flags=re.DOTALL).group()
     rows = re.findall(r"<tr.*?</tr>", table, flags=re.DOTALL)
     cells = [re.findall(r"<t[hd].*?</t[hd]>", row, flags=re.DOTALL) for row in rows]
-    return [[" ".join(re.sub(r"<[^>]*>", "", cell).replace("\u202f", "").split()) for cell in row] for row in cells]
+    return [
+        [" ".join(re.sub(r"<[^>]*>", "", cell.replace("<br>", " ")).replace("\u202f", "").split()) for cell in row]
+        for row in cells
+    ]
 
 
 def test_numbers_stand_in_the_right_row_and_column(jets, html):
@@ -200,6 +203,103 @@ def test_a_real_hls_report_gets_its_own_column(jets, html):
     page = Page(render(replace(jets, csynth=csynth, csynth_note=None)))
     assert ("csynth", "lut", "12\u202f345") in page.numbers
     assert "No HLS compiler report" not in page.text
+
+
+def estimated(report, **intervals):
+    return replace(
+        report, stage=CostStage.ANALYTIC, tool="trigger_prune", tool_version="1", predicts=CostStage.CSYNTH, lut=14_321,
+        estimated_clock_ns=None, interval_90=intervals,
+    )  # fmt: skip
+
+
+def test_a_predicted_csynth_report_stands_beside_with_its_interval(jets):
+    margin = replace(jets.deployed_cost, clock_uncertainty_ns=0.62)
+    hls = estimated(margin, lut=(12_900.4, 16_020.0), ff=(800.0, 1300.0))
+    html = render(replace(jets, hls_dense=hls, hls_deployed=hls))
+    rows = {row[0]: row[1:] for row in table_rows(html, "Hardware cost, before and after")}
+    assert rows[""][-1] == "csynth predicted, deployed"
+    assert rows["LUT"][-1] == "14321 90 %: 12900 … 16020" and rows["FF"][-1] == "985 90 %: 800 … 1300"
+    assert rows["DSP"][-1] == "0" and rows["LUT"][1] == "5912", "no interval where there is none"
+    assert rows["how obtained"][-1] == CostStage.ANALYTIC.label
+    assert "target clock" not in rows and "uncertainty kept free (ns)" not in rows, "a margin alone says nothing"
+    page = Page(html)
+    assert ("hls_estimate.deployed", "lut", "14\u202f321") in page.numbers
+    assert "predicted by formula too" in page.text
+    missing = Page(render(replace(jets, hls_note="layer pool has no formula"))).text
+    assert "No prediction of csynth: layer pool has no formula." in missing
+
+
+def test_an_estimate_as_backend_shows_its_intervals(jets):
+    dense, deployed = (estimated(report, lut=(10.0, 20.0)) for report in (jets.dense_cost, jets.deployed_cost))
+    html = render(replace(jets, dense_cost=dense, deployed_cost=deployed))
+    rows = {row[0]: row[1:] for row in table_rows(html, "Hardware cost, before and after")}
+    assert rows["LUT"][:2] == ["14321 90 %: 10 … 20"] * 2
+
+
+def test_clocks_that_a_tool_states_are_shown_and_judged(jets, html):
+    assert "estimated clock" not in html and "target clock" not in Page(html).text
+    slow = replace(jets.deployed_cost, stage=CostStage.CSYNTH, estimated_clock_ns=4.7, clock_uncertainty_ns=0.62)
+    fast = replace(jets.dense_cost, stage=CostStage.CSYNTH, estimated_clock_ns=4.3, clock_uncertainty_ns=0.62)
+    html = render(replace(jets, dense_cost=fast, deployed_cost=slow))
+    rows = {row[0]: row[1:] for row in table_rows(html, "Hardware cost, before and after")}
+    assert rows["estimated clock (ns)"][:2] == ["4.3", "4.7"] and rows["uncertainty kept free (ns)"][:2] == ["0.62"] * 2
+    assert rows["target clock"][:2] == ["met", "missed"] and "achieved clock (ns)" not in rows
+    assert "the clock is not reached" in Page(html).text
+    routed = replace(slow, stage=CostStage.PNR, achieved_clock_ns=3.9, estimated_clock_ns=None, wns_ns=1.1)
+    html = render(replace(jets, dense_cost=replace(routed, wns_ns=-0.2), deployed_cost=routed))
+    rows = {row[0]: row[1:] for row in table_rows(html, "Hardware cost, before and after")}
+    assert rows["achieved clock (ns)"][:2] == ["3.9", "3.9"] and rows["target clock"][:2] == ["missed", "met"]
+
+
+def test_a_simulation_states_cycles_and_no_area(jets):
+    costs = (replace(cost, stage=CostStage.COSIM, lut=None, ff=None) for cost in (jets.dense_cost, jets.deployed_cost))
+    dense, deployed = costs
+    trials = tuple(
+        replace(trial, cost=replace(deployed, latency_cycles=9 - index)) for index, trial in enumerate(jets.trials)
+    )
+    budget = replace(jets.budget, lut=None, dsp=None)
+    inputs = replace(jets, dense_cost=dense, deployed_cost=deployed, trials=trials, budget=budget)
+    page = Page(render(inputs))
+    top = page.text.partition("What went in")[0]
+    assert "Look-up tables" not in top and "latency and interval as simulated, no resources" in page.text
+    assert ("deployed.latency_cycles", None, "6") in page.numbers
+    assert not re.search(r"\b(None|nan|inf|null|Undefined)\b", page.text)
+
+
+def test_a_run_on_a_processor_speaks_of_time_only(jets, on_processor):
+    inputs = on_processor(jets)
+    html = render(inputs)
+    page = Page(html)
+    assert not re.search(r"\b(None|nan|inf|null|Undefined)\b", page.text)
+    top = page.text.partition("What went in")[0]
+    for absent in ("Look-up tables", "cycles", "bunch crossings", "LUT"):
+        assert absent not in top, absent
+    assert (
+        "2.00 times less than the dense 8-bit network" in top and "Testron 9000, CPUExecutionProvider, 2 threads" in top
+    )
+    assert "zero weights make a processor no faster" in page.text
+    assert "removed before the measurement: fc1 7, fc2 3." in page.text
+    assert "xcvu13p" not in page.text.partition("Configuration")[0]
+    rows = {row[0]: row[1:] for row in table_rows(html, "Run time, before and after")}
+    assert set(rows) == {"", "latency, 99th percentile (µs)", "time per event (µs)", "how obtained", "tool"}
+    assert rows["time per event (µs)"] == ["0.840", "0.420", "2.00"]
+    budget = {row[0]: row[1:4] for row in table_rows(html, "Target and budget")}
+    assert budget["latency, 99th percentile (µs)"] == ["8.25", "9.00", "91.7%"]
+    assert budget["time per event (µs)"] == ["0.420", "0.400", "105.0%"]
+    assert "budget exceeded" in page.text
+    figure = re.search(r"<svg[^>]*>(?:(?!</svg>).)*time per event \(µs\), log scale.*?</svg>", html, flags=re.DOTALL)
+    assert figure is not None
+
+
+def test_every_batch_size_is_listed(jets, on_processor):
+    html = render(on_processor(jets))
+    table = re.search(r"<th class=\"r\">events per call</th>.*?</table>", html, flags=re.DOTALL).group()
+    rows = re.findall(r"<tr><td.*?</tr>", table, flags=re.DOTALL)
+    cells = [[re.sub(r"<[^>]*>|\u202f", "", cell) for cell in re.findall(r"<td.*?</td>", row)] for row in rows]
+    assert cells[0] == ["1", "7.10", "9.50", "59524", "7.10", "8.25", "119048"]
+    assert [row[0] for row in cells] == ["1", "16", "256"] and cells[2][3] == "1190476"
+    kept = replace(on_processor(jets), deployed_cost=on_processor(jets).dense_cost)
+    assert "none was removed: the zeros among the weights save no time here" in Page(render(kept)).text
 
 
 def test_two_classes(make_inputs):

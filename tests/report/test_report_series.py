@@ -12,9 +12,11 @@ from trigger_prune.report.series import (
     roc_series,
     sensitivity_series,
     training_series,
+    trial_quantity,
     trial_series,
 )
 from trigger_prune.report.svg import power_of_ten
+from trigger_prune.target import Budget
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +44,10 @@ def test_shading_reaches_up_to_a_hundred_background_events(jets):
 
 def test_trials_keep_order_phase_and_choice(jets):
     series = trial_series(jets.trials)
-    assert series.lut[0] == 61_912
+    assert series.cost[0] == 61_912
     assert series.phases == ("dense", *["ramp"] * 5, "final")
     assert series.chosen == 6
-    assert (series.lut[6], series.quality[6], series.quality_name) == (5_912, 0.6692, "validation accuracy")
+    assert (series.cost[6], series.quality[6], series.quality_name) == (5_912, 0.6692, "validation accuracy")
     assert series.meets_budget[-1] is True
 
 
@@ -54,6 +56,24 @@ def test_trials_without_accuracy_show_the_loss(jets):
     series = trial_series(trials)
     assert series.quality == tuple(trial.validation_loss for trial in trials)
     assert (series.quality_name, series.chosen) == ("validation loss", None)
+
+
+def test_trials_are_drawn_over_what_they_state(jets, on_processor):
+    processor = on_processor(jets)
+    assert trial_quantity(jets.trials, jets.budget) == "lut"
+    assert trial_quantity(processor.trials, processor.budget) == "event_time_us"
+    assert trial_quantity(processor.trials, Budget(latency_p99_us=3.0)) == "latency_p99_us"
+    assert trial_quantity(processor.trials, Budget()) == "event_time_us"
+    assert trial_quantity((jets.trials[0], processor.trials[1]), Budget()) is None
+    series = trial_series(processor.trials, "event_time_us")
+    assert series.cost == pytest.approx([0.84 - 0.06 * number for number in range(len(processor.trials))])
+
+
+def test_run_times_as_text():
+    values = (None, 0.0421, 0.4249, 0.99951, 4.249, 9.9949, 9.996, 42.46, 99.96, 1234.5)
+    texts = (numbers.MISSING, "0.042", "0.425", "1.00", "4.25", "9.99", "10.0", "42.5", "100", "1\u202f234")
+    assert tuple(numbers.time_us(value) for value in values) == texts
+    assert numbers.bounds((999.6, 12_345.0)) == "1\u202f000 … 12\u202f345" and numbers.bounds(None) == ""
 
 
 def test_sensitivity_curves_start_at_the_baseline_and_are_sorted(jets):

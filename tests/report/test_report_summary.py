@@ -95,6 +95,26 @@ def test_budget(jets):
     assert missed["budget"]["ff"] is None
 
 
+def test_run_times_have_keys_of_their_own(jets, on_processor):
+    summary = build_summary(on_processor(jets))
+    assert (summary["lut_ratio"], summary["event_time_ratio"]) == (None, pytest.approx(2.0))
+    assert summary["deployed"]["event_time_us"] == pytest.approx(0.42)
+    assert (summary["deployed"]["lut"], summary["deployed"]["latency_p99_us"]) == (None, 8.25)
+    assert summary["deployed"]["runtime"]["batch_sizes"] == [1, 16, 256]
+    assert summary["budget_use"] == {"latency_p99_us": pytest.approx(8.25 / 9), "event_time_us": pytest.approx(1.05)}
+    assert summary["budget_met"] is False and summary["hls_estimate_note"] == "the target is a processor"
+    mixed = replace(on_processor(jets), dense_cost=jets.dense_cost)
+    with pytest.raises(StageMismatchError):
+        build_summary(mixed)
+
+
+def test_an_estimate_carries_its_interval(jets):
+    estimate = replace(jets.analytic_deployed, predicts=CostStage.CSYNTH, interval_90={"lut": (5.5, 8.0)})
+    summary = build_summary(replace(jets, hls_dense=estimate, hls_deployed=estimate))
+    assert summary["hls_estimate"]["deployed"]["interval_90"] == {"lut": [5.5, 8.0]}
+    assert summary["deployed"]["interval_90"] == {} and summary["deployed"]["timing_met"] is None
+
+
 def test_failed_verification(jets, make_broken_verdict):
     verify = build_summary(replace(jets, verdict=make_broken_verdict(3000)))["verify"]
     assert verify["mismatches"] == {"onnxruntime": 0, "hls4ml": 12, "alkaid": None}

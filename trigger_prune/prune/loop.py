@@ -14,7 +14,7 @@ from torch import fx
 from trigger_prune.config.project import PruneConfig
 from trigger_prune.cost._base import CostModel
 from trigger_prune.cost.network import NetworkSpec
-from trigger_prune.cost.report import HardwareReport
+from trigger_prune.cost.report import CostStage, HardwareReport
 from trigger_prune.errors import BudgetError, CostError
 from trigger_prune.prune.fine_tune import polish, ramp
 from trigger_prune.prune.rounds import Rounds, load_rounds, save_rounds, start_key
@@ -264,18 +264,33 @@ def _unmet(trials: list[PruneTrial], budget: Budget) -> BudgetError:
     binding = max(excess, key=lambda name: excess[name])
     used, limit = getattr(nearest.cost, binding), getattr(budget, binding)
     allow = f"budget.{binding}: {used}"
-    if binding == "latency_cycles":
-        allow = f"budget.latency_ns: {used * nearest.cost.clock_period_ns:g}"
+    clock = nearest.cost.clock_period_ns
+    if binding == "latency_cycles" and clock is not None:
+        allow = f"budget.latency_ns: {used * clock:g}"
+    elif isinstance(used, float):
+        allow = f"budget.{binding}: {used:.3g}"
+    hint = f"allow {allow}, raise prune.max_rounds, lower prune.density_step, or start from a smaller model"
+    if nearest.cost.stage is CostStage.RUNTIME:
+        hint = (
+            f"allow {allow}, or start from a smaller model: zero weights make a processor no faster, only whole "
+            "neurons that fall away do"
+        )
     return BudgetError(
         f"after {len(trials)} rounds the nearest network (sparsity {nearest.sparsity:.3f}) still needs "
-        f"{used} {binding.replace('_', ' ')}, the budget is {limit}",
-        hint=f"allow {allow}, raise prune.max_rounds, lower prune.density_step, or start from a smaller model",
+        f"{_figure(used)} {binding.replace('_', ' ')}, the budget is {_figure(limit)}",
+        hint=hint,
     )
 
 
+def _figure(value: float) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
 def describe_cost(report: HardwareReport) -> str:
-    """One line for progress output."""
-    parts = [f"{report.lut} LUT"]
+    """One line for progress output: what the report states of area, latency or run time."""
+    parts = [f"{report.lut} LUT"] if report.lut is not None else []
     parts += [f"{report.ff} FF"] if report.ff is not None else []
     parts += [f"{report.latency_cycles} cycles"] if report.latency_cycles is not None else []
-    return ", ".join(parts)
+    parts += [f"p99 {report.latency_p99_us:.3g} us"] if report.latency_p99_us is not None else []
+    parts += [f"{report.event_time_us:.3g} us per event"] if report.event_time_us is not None else []
+    return ", ".join(parts) or "nothing stated"

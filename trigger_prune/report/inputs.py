@@ -72,6 +72,7 @@ class ReportInputs:
     histories             phase (``float``, ``qat``, ``dense``, ``prune``, ...) -> its epochs, in order of execution
     trials                every measured network of the pruning loop
     analytic_dense, analytic_deployed   a second opinion by formula, or None
+    hls_dense, hls_deployed      csynth's report predicted by formula, or None; then hls_note says in one line why
     csynth                the HLS compiler's own report of the deployed network, or None; then
     csynth_note           says in one line why there is none
     timings_s             stage -> wall time in seconds
@@ -108,6 +109,9 @@ class ReportInputs:
     trials: tuple[PruneTrial, ...] = ()
     analytic_dense: HardwareReport | None = None
     analytic_deployed: HardwareReport | None = None
+    hls_dense: HardwareReport | None = None
+    hls_deployed: HardwareReport | None = None
+    hls_note: str | None = None
     csynth: HardwareReport | None = None
     csynth_note: str | None = None
     data_card: str | None = None

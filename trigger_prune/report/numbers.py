@@ -37,6 +37,21 @@ def time_ns(value: float | None) -> str:
     return MISSING if value is None else f"{value:.4g}"
 
 
+def time_us(value: float | None) -> str:
+    """A run time in microseconds with three significant digits."""
+    if value is None:
+        return MISSING
+    if value >= 99.95:
+        return count(value)
+    places = 1 if value >= 9.995 else 2 if value >= 0.9995 else 3
+    return f"{value:.{places}f}"
+
+
+def bounds(raw: Any) -> str:
+    """The two ends of an interval of counts."""
+    return "" if raw is None else f"{count(raw[0])} … {count(raw[1])}"
+
+
 def duration(seconds: float | None) -> str:
     """A wall time."""
     if seconds is None:

@@ -12,7 +12,7 @@ import yaml
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from trigger_prune.cost.report import CostStage
+from trigger_prune.cost.report import CostStage, HardwareReport
 from trigger_prune.parts import find_part
 from trigger_prune.report import numbers, plots, series
 from trigger_prune.report.inputs import ReportInputs
@@ -27,19 +27,36 @@ QUANTITIES = MappingProxyType(
         "ff": "FF",
         "dsp": "DSP",
         "bram18": "BRAM (18 Kbit)",
+        "uram": "URAM",
         "latency_cycles": "latency (cycles)",
         "ii": "initiation interval (cycles)",
+        "latency_p99_us": "latency, 99th percentile (µs)",
+        "event_time_us": "time per event (µs)",
     }
 )
 """Cost quantities in the order of the tables, and their names."""
+
+CLOCKS = MappingProxyType(
+    {
+        "estimated_clock_ns": "estimated clock (ns)",
+        "clock_uncertainty_ns": "uncertainty kept free (ns)",
+        "achieved_clock_ns": "achieved clock (ns)",
+        "wns_ns": "worst slack (ns)",
+    }
+)
+"""What tools say about the clock; shown where one of them says it."""
+
+_ON_PROCESSORS = ("latency_p99_us", "event_time_us")
 
 STAGE_REMARK = MappingProxyType(
     {
         CostStage.ANALYTIC: "not a synthesis: no tool was run",
         CostStage.RTL_SYNTH: "not a Vivado synthesis",
         CostStage.CSYNTH: "an estimate by the HLS compiler, usually above the synthesised design",
+        CostStage.COSIM: "latency and interval as simulated, no resources",
         CostStage.VSYNTH: "before place and route",
         CostStage.PNR: "the implemented design",
+        CostStage.RUNTIME: "no FPGA figure; zero weights make a processor no faster, removed neurons do",
     }
 )
 """What a number of each stage must not be taken for."""
@@ -52,6 +69,7 @@ _FORMATS: MappingProxyType[str, Callable[[Any], str]] = MappingProxyType(
         "auc": lambda value: numbers.decimal(value, 4),
         "loss": lambda value: numbers.decimal(value, 4),
         "ns": numbers.time_ns,
+        "us": numbers.time_us,
     }
 )
 
@@ -66,7 +84,12 @@ def render_report(inputs: ReportInputs, summary: dict[str, Any]) -> str:
         figures=_figures(inputs),
         number=_number_of(summary),
         estimate=_estimate_of(summary),
-        quantities=QUANTITIES,
+        quantities=_quantities(inputs, summary),
+        kinds={name: "us" if name in _ON_PROCESSORS else "count" for name in QUANTITIES},
+        clocks=_stated_clocks(inputs),
+        interval=_interval_of(summary),
+        runs_on_processor=inputs.deployed_cost.stage is CostStage.RUNTIME,
+        trial_cost=_trial_cost(inputs),
         stage_remark=STAGE_REMARK[inputs.deployed_cost.stage],
         clock_proven=inputs.deployed_cost.stage is CostStage.PNR,
         part=find_part(inputs.target.part),
@@ -96,6 +119,8 @@ def _environment() -> Environment:
         duration=numbers.duration,
         ns=numbers.time_ns,
         signed=numbers.signed,
+        us=numbers.time_us,
+        capitalize_first=lambda text: text[:1].upper() + text[1:],
     )
     environment.globals["with_error"] = numbers.with_error
     return environment
@@ -154,13 +179,55 @@ def _figures(inputs: ReportInputs) -> dict[str, Any]:
     if scan is not None and scan.layers:
         baseline = scan.baseline_loss if scan.baseline_accuracy is None else scan.baseline_accuracy
         figures["sensitivity"] = Markup(plots.plot_sensitivity(series.sensitivity_series(scan), baseline))
-    if trials:
-        figures["trials"] = Markup(plots.plot_trials(series.trial_series(trials), inputs.budget.lut))
+    quantity = series.trial_quantity(trials, inputs.budget) if trials else None
+    if quantity is not None:
+        shown = series.trial_series(trials, quantity)
+        figures["trials"] = Markup(plots.plot_trials(shown, getattr(inputs.budget, quantity)))
     for index, (phase, history) in enumerate(inputs.histories.items()):
         if history.epochs:
             svg = plots.plot_training(series.training_series(phase, history), f"training{index}")
             figures["training"].append((phase, Markup(svg)))
     return figures
+
+
+def _costs(inputs: ReportInputs) -> list[HardwareReport]:
+    shown = (inputs.dense_cost, inputs.deployed_cost, inputs.analytic_deployed, inputs.hls_deployed, inputs.csynth)
+    return [report for report in shown if report is not None]
+
+
+def _quantities(inputs: ReportInputs, summary: dict[str, Any]) -> dict[str, str]:
+    """Rows of the cost tables: what belongs to the stage, and whatever else is limited. URAM only where it is used."""
+    on_processor = inputs.deployed_cost.stage is CostStage.RUNTIME
+    unusual = {"uram"} if not any(report.uram for report in _costs(inputs)) else set()
+    return {
+        name: text
+        for name, text in QUANTITIES.items()
+        if summary["budget"][name] is not None or ((name in _ON_PROCESSORS) == on_processor and name not in unusual)
+    }
+
+
+def _stated_clocks(inputs: ReportInputs) -> dict[str, str]:
+    """Rows about the clock; none where no tool says anything but the margin that it keeps."""
+    stated = {name for name in CLOCKS if any(getattr(report, name) is not None for report in _costs(inputs))}
+    return {name: text for name, text in CLOCKS.items() if name in stated and stated != {"clock_uncertainty_ns"}}
+
+
+def _interval_of(summary: dict[str, Any]) -> Callable[[str, str], Markup]:
+    """``interval("hls_estimate.deployed", "lut")``: the 90 % prediction interval on a line of its own, or nothing."""
+
+    def interval(place: str, quantity: str) -> Markup:
+        found = _look_up(summary, place, None)
+        text = numbers.bounds(found["interval_90"].get(quantity)) if found else ""
+        return Markup('<br><span class="range">90 %: {}</span>').format(text) if text else Markup("")
+
+    return interval
+
+
+def _trial_cost(inputs: ReportInputs) -> dict[str, str]:
+    """Cost columns of the table of trials: quantity -> heading."""
+    if inputs.deployed_cost.stage is CostStage.RUNTIME:
+        return {"latency_p99_us": "p99 latency (µs)", "event_time_us": "time per event (µs)"}
+    return {"lut": "LUT", "ff": "FF", "dsp": "DSP", "latency_cycles": "cycles"}
 
 
 def _bunch_crossings(inputs: ReportInputs) -> dict[str, str]:

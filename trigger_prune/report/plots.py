@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from trigger_prune.report.numbers import THIN_SPACE, count, shorten
+from trigger_prune.report.numbers import THIN_SPACE, count, shorten, time_us
 from trigger_prune.report.series import (
     RocSeries,
     SensitivitySeries,
@@ -107,24 +108,35 @@ def plot_sensitivity(series: tuple[SensitivitySeries, ...], baseline: float) -> 
         return to_svg(figure, "sensitivity", "Sensitivity of each layer to pruning")
 
 
-def plot_trials(series: TrialSeries, budget_lut: int | None) -> str:
-    """LUT against validation quality of every measured network."""
+COST_NAMES = {
+    "lut": "LUT",
+    "latency_cycles": "latency (cycles)",
+    "latency_p99_us": "99th percentile of the latency (µs)",
+    "event_time_us": "time per event (µs)",
+}
+"""Cost quantity -> name on an axis."""
+
+
+def plot_trials(series: TrialSeries, limit: float | None) -> str:
+    """Cost against validation quality of every measured network; ``limit`` is the budget's."""
+    text = time_us if series.quantity.endswith("_us") else count
+    name = COST_NAMES[series.quantity]
     with drawing(660, 380) as figure:
         axes = figure.add_subplot()
-        lut = [max(value, 1) for value in series.lut]
-        axes.plot(lut, series.quality, color=COLOUR["muted"], linewidth=1, zorder=1)
-        for x, y, phase, meets in zip(lut, series.quality, series.phases, series.meets_budget, strict=True):
+        cost = [value if value > 0 else 1.0 for value in series.cost]
+        axes.plot(cost, series.quality, color=COLOUR["muted"], linewidth=1, zorder=1)
+        for x, y, phase, meets in zip(cost, series.quality, series.phases, series.meets_budget, strict=True):
             colour = COLOUR["before"] if phase == "dense" else COLOUR["after"]
             face = colour if meets or phase == "dense" else COLOUR["paper"]
             axes.plot(x, y, _PHASE_MARKER.get(phase, "o"), color=colour, markerfacecolor=face, markersize=7)
         axes.set_xscale("log")
-        _label_trials(axes, lut, series)
-        _widen_x(axes, [*lut, *([budget_lut] if budget_lut else [])])
-        if budget_lut:
-            axes.axvline(budget_lut, color=COLOUR["bad"], linewidth=1.2, linestyle=(0, (4, 2)))
+        _label_trials(axes, cost, series, text)
+        _widen_x(axes, [*cost, *([limit] if limit else [])], text)
+        if limit:
+            axes.axvline(limit, color=COLOUR["bad"], linewidth=1.2, linestyle=(0, (4, 2)))
             axes.annotate(
-                f"budget {count(budget_lut)}",
-                (budget_lut, 0.02),
+                f"budget {text(limit)}",
+                (limit, 0.02),
                 xycoords=("data", "axes fraction"),
                 xytext=(5, 0),
                 textcoords="offset points",
@@ -132,7 +144,7 @@ def plot_trials(series: TrialSeries, budget_lut: int | None) -> str:
                 fontsize=10.5,
             )
         axes.margins(y=0.18)
-        axes.set_xlabel("LUT (log scale)")
+        axes.set_xlabel(f"{name}, log scale" if name.endswith(")") else f"{name} (log scale)")
         axes.set_ylabel(series.quality_name)
         if series.quality_name.endswith("accuracy"):
             axes.yaxis.set_major_formatter(_percent)
@@ -144,22 +156,22 @@ def plot_trials(series: TrialSeries, budget_lut: int | None) -> str:
         names = [phase for phase in _PHASE_MARKER if phase in series.phases]
         handles.append(Line2D([], [], color=COLOUR["after"], marker="o", linestyle="", markerfacecolor=COLOUR["paper"]))
         figure.legend(handles, [*names, "over budget"], loc="outside upper right", ncols=4)
-        return to_svg(figure, "trials", "Pruning trajectory: LUT against validation quality")
+        return to_svg(figure, "trials", f"Pruning trajectory: {name} against validation quality")
 
 
-def _label_trials(axes: Axes, lut: list[int], series: TrialSeries) -> None:
+def _label_trials(axes: Axes, cost: list[float], series: TrialSeries, text_of: Callable[[float], str]) -> None:
     """Ring around the chosen network; sparsity beside the ramp's points."""
-    for index, (x, y, phase) in enumerate(zip(lut, series.quality, series.phases, strict=True)):
+    for index, (x, y, phase) in enumerate(zip(cost, series.quality, series.phases, strict=True)):
         if phase == "ramp" and index != series.chosen:
             text = f"{100 * series.sparsity[index]:.0f}{THIN_SPACE}%"
             axes.annotate(
                 text, (x, y), (8, -11), textcoords="offset points", ha="left", color=COLOUR["muted"], fontsize=10
             )
     if series.chosen is not None:
-        point = (lut[series.chosen], series.quality[series.chosen])
+        point = (cost[series.chosen], series.quality[series.chosen])
         axes.plot(*point, "o", markersize=15, markerfacecolor="none", color=COLOUR["good"], markeredgewidth=1.8)
         axes.annotate(
-            f"chosen: {count(series.lut[series.chosen])}",
+            f"chosen: {text_of(series.cost[series.chosen])}",
             point,
             (0, 13),
             textcoords="offset points",
@@ -169,12 +181,12 @@ def _label_trials(axes: Axes, lut: list[int], series: TrialSeries) -> None:
         )
 
 
-def _widen_x(axes: Axes, values: list[int]) -> None:
+def _widen_x(axes: Axes, values: list[float], text: Callable[[float], str]) -> None:
     """A log axis with room on both sides and readable tick labels, however narrow the range."""
     low, high = min(values), max(values)
     axes.set_xlim(low / 1.35, high * 1.35)
     axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5), numticks=12))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 

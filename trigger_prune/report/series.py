@@ -9,6 +9,7 @@ from trigger_prune.physics.scores import class_score
 from trigger_prune.prune.trial import PruneTrial
 from trigger_prune.report.inputs import ReportInputs
 from trigger_prune.sensitivity.findings import InputFinding, SensitivityScan
+from trigger_prune.target import Budget
 from trigger_prune.train.history import FitHistory
 
 FEW_BACKGROUND_EVENTS = 100
@@ -26,9 +27,13 @@ class RocSeries:
 
 @dataclass(frozen=True)
 class TrialSeries:
-    """Trials in order of the loop. ``quality`` is validation accuracy, or loss for a task without classes."""
+    """Trials in order of the loop. ``quality`` is validation accuracy, or loss for a task without classes.
 
-    lut: tuple[int, ...]
+    ``cost`` is the ``quantity`` of every trial's report: ``lut``, or what the loop worked on where there are no LUTs.
+    """
+
+    quantity: str
+    cost: tuple[float, ...]
     quality: tuple[float, ...]
     quality_name: str
     phases: tuple[str, ...]
@@ -79,12 +84,25 @@ def poorly_known_below(series: tuple[RocSeries, ...]) -> float:
     return max((float(values.max()) for values in few if len(values)), default=0.0)
 
 
-def trial_series(trials: tuple[PruneTrial, ...]) -> TrialSeries:
+_INSTEAD_OF_LUT = ("event_time_us", "latency_p99_us", "latency_cycles")
+
+
+def trial_quantity(trials: tuple[PruneTrial, ...], budget: Budget) -> str | None:
+    """What the trajectory shows: LUTs if every trial states them, else a quantity all state, a limited one first."""
+    limited = [name for name in _INSTEAD_OF_LUT if getattr(budget, name) is not None]
+    for name in ("lut", *limited, *_INSTEAD_OF_LUT):
+        if all(getattr(trial.cost, name) is not None for trial in trials):
+            return name
+    return None
+
+
+def trial_series(trials: tuple[PruneTrial, ...], quantity: str = "lut") -> TrialSeries:
     """The trajectory of the pruning loop; accuracy only when every trial has one."""
     accuracies = [trial.validation_accuracy for trial in trials if trial.validation_accuracy is not None]
     with_accuracy = len(accuracies) == len(trials) > 0
     return TrialSeries(
-        lut=tuple(trial.cost.lut or 0 for trial in trials),
+        quantity=quantity,
+        cost=tuple(getattr(trial.cost, quantity) for trial in trials),
         quality=tuple(accuracies) if with_accuracy else tuple(trial.validation_loss for trial in trials),
         quality_name="validation accuracy" if with_accuracy else "validation loss",
         phases=tuple(trial.phase for trial in trials),

@@ -39,10 +39,20 @@ _COST_KEYS = {
     "ff": "flip-flops",
     "dsp": "DSP blocks",
     "bram18": "block RAMs of 18 Kbit",
+    "uram": "UltraRAMs",
     "latency_cycles": "clock cycles from first input to last output",
     "latency_ns": "the same in ns at the target clock",
     "ii": "initiation interval in clock cycles",
-    "cost_stage": "how the cost was obtained: analytic, rtl_synth, csynth, vsynth or pnr",
+    "estimated_clock_ns": "clock period as the tool estimates it before place and route",
+    "clock_uncertainty_ns": "margin that the tool keeps: the target is met when estimate and margin fit into it",
+    "achieved_clock_ns": "shortest clock period that static timing analysis allows",
+    "wns_ns": "worst slack of setup; negative = timing not met",
+    "timing_met": "whether the target clock is reached, by the best evidence in the tool's report",
+    "latency_p99_us": "99th percentile of the time of one call on a processor, smallest batch, in us",
+    "event_time_us": "processor time per event at the batch size of the highest throughput, in us",
+    "runtime": "object: device, provider, threads, and per batch size latency_p50_us, latency_p99_us, throughput_hz",
+    "interval_90": "object: quantity -> low and high end of the 90 % prediction interval; of estimates only",
+    "cost_stage": "how the cost was obtained: analytic, rtl_synth, csynth, cosim, vsynth, pnr or runtime",
     "cost_label": "the same in words",
     "cost_tool": "tool and version that gave the cost",
 }
@@ -69,7 +79,8 @@ SUMMARY_KEYS = MappingProxyType(
         "deployed.layer_sparsity": "object: layer -> fraction of zero weights",
         "deployed.inputs_used": "list of the features the deployed network reads",
         "deployed.inputs_dropped": "object: feature -> why it is not needed",
-        "lut_ratio": "dense LUT divided by deployed LUT, of one stage and tool",
+        "lut_ratio": "dense LUT divided by deployed LUT, of one stage and tool; null where they state no LUTs",
+        "event_time_ratio": "dense time per event on a processor divided by that of the deployed network",
         "accuracy_drop.value": "float minus deployed accuracy on the same test events",
         "accuracy_drop.error": "its standard error, paired by event",
         "intervals": "object: network -> accuracy, auc, auc_per_class -> value, error, low68, high68, low95, high95, "
@@ -80,13 +91,17 @@ SUMMARY_KEYS = MappingProxyType(
         "verify.ok": "true when every representation ran and agreed",
         "verify.accumulator_bits": "computed bound on the accumulators",
         "verify.float_type": "floating-point type that carries them exactly",
-        "budget": "object: lut, ff, dsp, bram18, latency_cycles, ii -> upper limit, null = not limited",
+        "budget": "object: lut, ff, dsp, bram18, uram, latency_cycles, ii, latency_p99_us, event_time_us -> upper "
+        "limit, null = not limited",
         "budget_use": "object: limited quantity -> use divided by limit",
         "budget_met": "true when no known quantity exceeds its limit",
         "target": "object: part, clock_period_ns, strategy, reuse_factor, io_type",
         "trials": "networks measured in the pruning loop",
         "analytic.dense": "object: the cost keys, estimated by formula; null when not computed",
         "analytic.deployed": "object: the same of the deployed network",
+        "hls_estimate.dense": "object: the cost keys, csynth's report predicted by formula; null when not computed",
+        "hls_estimate.deployed": "object: the same of the deployed network",
+        "hls_estimate_note": "why there is no such estimate",
         "csynth": "object: the cost keys of the HLS compiler's report; null when there is none",
         "csynth_note": "why there is no HLS compiler report",
         "timings_s": "object: stage -> wall time in s, and their sum under total",
@@ -119,7 +134,8 @@ def build_summary(inputs: ReportInputs) -> dict[str, Any]:
         "deployed.layer_sparsity": {x.name: 1 - x.nonzeros / x.weights for x in inputs.deployed_layers if x.weights},
         "deployed.inputs_used": inputs.inputs_used,
         "deployed.inputs_dropped": inputs.inputs_dropped,
-        "lut_ratio": inputs.dense_cost.lut_ratio(inputs.deployed_cost),
+        "lut_ratio": _lut_ratio(inputs.dense_cost, inputs.deployed_cost),
+        "event_time_ratio": _ratio(inputs.dense_cost.event_time_us, inputs.deployed_cost.event_time_us),
         "accuracy_drop.value": drop[0],
         "accuracy_drop.error": drop[1],
         "intervals": {name: _intervals(network) for name, network in inputs.networks.items()},
@@ -135,6 +151,9 @@ def build_summary(inputs: ReportInputs) -> dict[str, Any]:
         "trials": len(inputs.trials),
         "analytic.dense": _cost(inputs.analytic_dense),
         "analytic.deployed": _cost(inputs.analytic_deployed),
+        "hls_estimate.dense": _cost(inputs.hls_dense),
+        "hls_estimate.deployed": _cost(inputs.hls_deployed),
+        "hls_estimate_note": inputs.hls_note,
         "csynth": _cost(inputs.csynth),
         "csynth_note": inputs.csynth_note,
         "timings_s": {**inputs.timings_s, "total": sum(inputs.timings_s.values())},
@@ -149,6 +168,15 @@ def build_summary(inputs: ReportInputs) -> dict[str, Any]:
 def write_summary(summary: dict[str, Any], path: Path) -> None:
     """Write ``summary.json``: sorted keys, to a temporary name first, then renamed."""
     write_text(json.dumps(summary, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n", path)
+
+
+def _lut_ratio(dense: HardwareReport, deployed: HardwareReport) -> float | None:
+    dense.require_same_stage(deployed)
+    return None if dense.lut is None or deployed.lut is None else dense.lut_ratio(deployed)
+
+
+def _ratio(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else first / second
 
 
 def _accuracy_drop(inputs: ReportInputs) -> tuple[float | None, float | None]:
@@ -195,6 +223,8 @@ def _cost(report: HardwareReport | None) -> dict[str, Any] | None:
     values = {key: getattr(report, key) for key in _COST_KEYS if not key.startswith("cost_")}
     return {
         **values,
+        "interval_90": dict(report.interval_90),
+        "runtime": None if report.runtime is None else asdict(report.runtime),
         "cost_stage": report.stage.value,
         "cost_label": report.stage.label,
         "cost_tool": f"{report.tool} {report.tool_version}".strip(),

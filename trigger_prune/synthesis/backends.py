@@ -2,23 +2,111 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
 from trigger_prune.config.project import CostConfig
 from trigger_prune.cost._base import CostModel
 from trigger_prune.errors import CostError
 
+if TYPE_CHECKING:
+    from trigger_prune.cost.hls.model import HlsAnalyticCost
 
-def make_cost_model(config: CostConfig) -> CostModel:
-    """The cost model that ``config.backend`` names: rtl, analytic or csynth. Imports only what that one needs."""
-    if config.backend == "rtl":
-        from trigger_prune.synthesis.rtl.cost import RtlCost
+_RELEASE = re.compile(r"20\d\d\.\d(\.\d+)?")
 
-        return RtlCost(config.adders_per_stage, config.timeout_s, config.memory_limit_mib)
-    if config.backend == "analytic":
-        from trigger_prune.cost.analytic import AnalyticCost
 
-        return AnalyticCost(adders_per_stage=config.adders_per_stage)
-    if config.backend == "csynth":
-        from trigger_prune.synthesis.hls.cost import CsynthCost
+def make_cost_model(config: CostConfig, project_dir: Path = Path()) -> CostModel:
+    """The cost model that ``config.backend`` names. Imports only what that one needs.
 
-        return CsynthCost(config.timeout_s, config.memory_limit_mib)
-    raise CostError(f"no cost backend named {config.backend!r}", hint="one of rtl, analytic, csynth")
+    A backend that runs a synthesis tool looks into the report store first, unless ``config.use_store`` is off; relative
+    paths start at ``project_dir``. Raises CostError for an unknown name, and what the backend's own options raise.
+    """
+    make = BACKENDS.get(config.backend)
+    if make is None:
+        raise CostError(f"no cost backend named {config.backend!r}", hint=f"one of {', '.join(BACKENDS)}")
+    return with_store(make(config), config, project_dir)
+
+
+def with_store(model: CostModel, config: CostConfig, project_dir: Path = Path()) -> CostModel:
+    """``model`` around which the report store is put, where it runs a tool whose figures can be stored."""
+    from trigger_prune.synthesis.store.identity import FLOW_OF
+
+    if not config.use_store or model.name not in FLOW_OF:
+        return model
+    from trigger_prune.synthesis.store.cost import StoredCost
+    from trigger_prune.synthesis.store.location import default_store_folder
+    from trigger_prune.synthesis.store.reports import ReportStore
+
+    folder = default_store_folder() if config.store is None else project_dir / Path(config.store).expanduser()
+    return StoredCost(model, ReportStore(folder))
+
+
+def csynth_estimate(config: CostConfig) -> HlsAnalyticCost:
+    """What predicts csynth's report by formula, for the compiler release that ``config`` names."""
+    from trigger_prune.cost.hls.model import HlsAnalyticCost
+
+    if config.tool_version is not None and _RELEASE.fullmatch(config.tool_version):
+        return HlsAnalyticCost(hls_version=config.tool_version)
+    return HlsAnalyticCost()
+
+
+def _rtl(config: CostConfig) -> CostModel:
+    from trigger_prune.synthesis.rtl.cost import RtlCost
+
+    return RtlCost(
+        adders_per_stage=config.adders_per_stage,
+        timeout_s=config.timeout_s,
+        memory_limit_mib=config.memory_limit_mib,
+        pipeline_stages=config.pipeline_stages,
+        pipeline_for_clock=config.pipeline_clock,
+        ecp5_seeds=config.ecp5_seeds,
+    )
+
+
+def _analytic(config: CostConfig) -> CostModel:
+    from trigger_prune.cost.analytic import AnalyticCost
+
+    return AnalyticCost(adders_per_stage=config.adders_per_stage)
+
+
+def _hls(config: CostConfig) -> CostModel:
+    from trigger_prune.synthesis.hls.cost import CosimCost, CsynthCost, VsynthCost
+
+    kinds = {kind.name: kind for kind in (CsynthCost, VsynthCost, CosimCost)}
+    return kinds[config.backend](
+        timeout_s=config.timeout_s,
+        memory_limit_mib=config.memory_limit_mib,
+        tool_version=config.tool_version,
+        licences=config.licences,
+    )
+
+
+def _runtime(config: CostConfig) -> CostModel:
+    from trigger_prune.synthesis.runtime.cost import ProcessorCost
+    from trigger_prune.synthesis.runtime.timing import Plan
+
+    return ProcessorCost(
+        provider=config.provider,
+        threads=config.threads,
+        batch_sizes=tuple(config.batch_sizes),
+        plan=Plan(seconds=config.runtime_seconds),
+        timeout_s=config.timeout_s,
+        memory_limit_mib=config.memory_limit_mib,
+    )
+
+
+BACKENDS: Mapping[str, Callable[[CostConfig], CostModel]] = MappingProxyType(
+    {
+        "rtl": _rtl,
+        "analytic": _analytic,
+        "analytic_hls": csynth_estimate,
+        "csynth": _hls,
+        "vsynth": _hls,
+        "cosim": _hls,
+        "runtime": _runtime,
+    }
+)
+"""Name in project.yaml -> maker."""

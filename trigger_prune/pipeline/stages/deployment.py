@@ -14,19 +14,20 @@ import onnx
 from torch import fx
 
 from trigger_prune.config.load import LoadedProject
-from trigger_prune.config.project import make_target
+from trigger_prune.config.project import CostConfig, make_target
 from trigger_prune.cost.analytic import AnalyticCost
-from trigger_prune.cost.report import HardwareReport
-from trigger_prune.errors import ToolError, VerificationError
+from trigger_prune.cost.report import CostStage, HardwareReport
+from trigger_prune.errors import ConfigError, CostError, ModelError, ToolError, VerificationError
 from trigger_prune.export.hls4ml_project import project_identifier, write_hls4ml_project
 from trigger_prune.export.qonnx_model import to_qonnx
 from trigger_prune.pipeline.artefacts import copy_atomically
 from trigger_prune.pipeline.stage import Stage, StageContext
 from trigger_prune.pipeline.stages.training import COST_KEYS, COST_LIMITS, MODEL_KEYS, model_files, trained_float_model
 from trigger_prune.report.files import write_text
-from trigger_prune.synthesis.backends import make_cost_model
+from trigger_prune.synthesis.backends import csynth_estimate, make_cost_model, with_store
 from trigger_prune.synthesis.hls.cost import CsynthCost
 from trigger_prune.synthesis.hls.tools import find_hls_tool
+from trigger_prune.target import Target
 from trigger_prune.verify.representations import Exported, verify_network, write_lowered
 from trigger_prune.verify.verdict import Verdict
 
@@ -35,14 +36,22 @@ _QONNX, _LOWERED, _TRANSFORM, _PROJECT = "model.onnx", "model_lowered.onnx", "in
 
 @dataclass(frozen=True)
 class MeasuredCosts:
-    """Dense and deployed network at one stage, the formula's opinion on both, and csynth where there is one."""
+    """Dense and deployed network at one stage; for an FPGA also second opinions, each a report or a note why not.
+
+    analytic_*   formulas for the ``rtl`` flow
+    hls_*        formulas for what csynth would report
+    csynth       the HLS compiler's report of the deployed network
+    """
 
     dense: HardwareReport
     deployed: HardwareReport
-    analytic_dense: HardwareReport
-    analytic_deployed: HardwareReport
-    csynth: HardwareReport | None
-    csynth_note: str | None
+    analytic_dense: HardwareReport | None = None
+    analytic_deployed: HardwareReport | None = None
+    hls_dense: HardwareReport | None = None
+    hls_deployed: HardwareReport | None = None
+    hls_note: str | None = None
+    csynth: HardwareReport | None = None
+    csynth_note: str | None = None
 
 
 def deployed_network(context: StageContext) -> fx.GraphModule:
@@ -133,28 +142,72 @@ def _compute_cost(context: StageContext) -> MeasuredCosts:
     target = make_target(config.target)
     deployed = deployed_network(context)
     dense = context.result("baseline").network(trained_float_model(context, events))
-    model = make_cost_model(config.cost)
-    # Each measurement waits for a process of its own, so two threads use two cores.
-    with context.progress.track(None, f"{model.name}: dense and deployed"), ThreadPoolExecutor(2) as pool:
+    model = make_cost_model(config.cost, context.project_dir)
+    # An rtl measurement waits for a process of its own, so two threads use two cores. The other backends export the
+    # network by torch, which does one at a time; the deployed one's synthesis is in the store already.
+    workers = 2 if model.stage is CostStage.RTL_SYNTH else 1
+    with context.progress.track(None, f"{model.name}: dense and deployed"), ThreadPoolExecutor(workers) as pool:
         dense_report, deployed_report = pool.map(lambda network: model.measure(network, target), (dense, deployed))
+    if model.stage is CostStage.RUNTIME:
+        return MeasuredCosts(
+            dense_report,
+            deployed_report,
+            hls_note="the target is a processor",
+            csynth_note="the target is a processor",
+        )
     analytic = AnalyticCost(adders_per_stage=config.cost.adders_per_stage)
-    csynth, note = None, None
-    if config.cost.backend == "csynth":
-        csynth = deployed_report
-    elif find_hls_tool() is None:
-        note = "neither vitis-run nor vivado_hls is on PATH"
-    else:
-        try:
-            csynth = CsynthCost(config.cost.timeout_s, config.cost.memory_limit_mib).measure(deployed, target)
-        except ToolError as error:
-            note = f"the HLS compiler failed: {error}"
-            context.progress.warn(note)
+    hls_dense, hls_deployed, hls_note = _predict_csynth(config.cost, (dense, deployed), target)
+    csynth, csynth_note = _csynth(context, deployed, deployed_report, target)
     return MeasuredCosts(
-        dense_report, deployed_report, analytic.measure(dense, target), analytic.measure(deployed, target), csynth, note
+        dense_report,
+        deployed_report,
+        analytic.measure(dense, target),
+        analytic.measure(deployed, target),
+        hls_dense,
+        hls_deployed,
+        hls_note,
+        csynth,
+        csynth_note,
     )
 
 
-_REPORTS = ("dense", "deployed", "analytic_dense", "analytic_deployed", "csynth")
+def _predict_csynth(
+    config: CostConfig, networks: tuple[fx.GraphModule, fx.GraphModule], target: Target
+) -> tuple[HardwareReport | None, HardwareReport | None, str | None]:
+    """csynth's reports of both networks by formula, or why there are none."""
+    try:
+        model = csynth_estimate(config)
+        dense, deployed = (model.measure(network, target) for network in networks)
+    except (ConfigError, CostError, ModelError) as error:
+        return None, None, error.message
+    return dense, deployed, None
+
+
+def _csynth(
+    context: StageContext, deployed: fx.GraphModule, measured: HardwareReport, target: Target
+) -> tuple[HardwareReport | None, str | None]:
+    """The HLS compiler's report where one is installed, or why there is none."""
+    config = context.config.cost
+    if measured.stage is CostStage.CSYNTH:
+        return measured, None
+    if find_hls_tool(config.tool_version) is None:
+        return None, "neither vitis-run nor vitis_hls nor vivado_hls was found"
+    model = CsynthCost(
+        timeout_s=config.timeout_s,
+        memory_limit_mib=config.memory_limit_mib,
+        tool_version=config.tool_version,
+        licences=config.licences,
+    )
+    try:
+        return with_store(model, config, context.project_dir).measure(deployed, target), None
+    except (ToolError, CostError) as error:
+        note = f"the HLS compiler failed: {error}"
+        context.progress.warn(note)
+        return None, note
+
+
+_REPORTS = ("dense", "deployed", "analytic_dense", "analytic_deployed", "hls_dense", "hls_deployed", "csynth")
+_NOTES = ("hls_note", "csynth_note")
 
 
 def _save_cost(costs: MeasuredCosts, folder: Path) -> None:
@@ -162,7 +215,7 @@ def _save_cost(costs: MeasuredCosts, folder: Path) -> None:
         report: HardwareReport | None = getattr(costs, name)
         if report is not None:
             (folder / f"{name}.json").write_text(report.to_json())
-    (folder / "note.json").write_text(json.dumps({"csynth_note": costs.csynth_note}))
+    (folder / "note.json").write_text(json.dumps({name: getattr(costs, name) for name in _NOTES}))
 
 
 def _load_cost(folder: Path) -> MeasuredCosts:
@@ -172,7 +225,7 @@ def _load_cost(folder: Path) -> MeasuredCosts:
         else None
         for name in _REPORTS
     }
-    return MeasuredCosts(**reports, csynth_note=json.loads((folder / "note.json").read_text())["csynth_note"])
+    return MeasuredCosts(**reports, **json.loads((folder / "note.json").read_text()))
 
 
 def _hls_tool_files(project: LoadedProject) -> list[Path]:
@@ -216,5 +269,6 @@ COST: Stage[MeasuredCosts] = Stage(
     save=_save_cost,
     load=_load_cost,
     files=_hls_tool_files,
-    tools=("alkaid", "pyosys"),
+    tools=("alkaid", "pyosys", "onnxruntime"),
+    version=2,
 )

@@ -12,8 +12,12 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from trigger_prune.config.project import make_budget, make_target
+from trigger_prune.config.project import CostConfig, make_budget, make_target
+from trigger_prune.cost._base import CostModel
 from trigger_prune.cost.analytic import AnalyticCost
+from trigger_prune.cost.network import NetworkSpec
+from trigger_prune.cost.report import CostStage, HardwareReport
+from trigger_prune.errors import ConfigError, CostError
 from trigger_prune.importance import criterion_by_name
 from trigger_prune.pipeline.progress import Tracker
 from trigger_prune.pipeline.stage import Stage, StageContext
@@ -34,7 +38,8 @@ from trigger_prune.prune.trial import PruneTrial
 from trigger_prune.quantize.checkpoint import load_network, save_network
 from trigger_prune.sensitivity.findings import SensitivityScan
 from trigger_prune.sensitivity.scan import scan
-from trigger_prune.synthesis.backends import make_cost_model
+from trigger_prune.synthesis.backends import csynth_estimate, make_cost_model
+from trigger_prune.target import Target
 from trigger_prune.train.history import FitHistory
 
 
@@ -112,6 +117,7 @@ def _compute_prune(context: StageContext) -> Any:
         for item in dropped:
             context.progress.note(f"input {item.name} dropped: {item.reason}")
     target = make_target(config.target)
+    cost_model = make_cost_model(config.cost, context.project_dir)
     inputs = LoopInputs(
         train=make_batches(events, "train", config.task, config.train.class_weights, kept),
         validation=make_batches(events, "validation", config.task, config.train.class_weights, kept),
@@ -119,8 +125,8 @@ def _compute_prune(context: StageContext) -> Any:
         config=config.prune,
         budget=make_budget(config.budget, config.target),
         target=target,
-        cost_model=make_cost_model(config.cost),
-        estimate=AnalyticCost(adders_per_stage=config.cost.adders_per_stage).estimate,
+        cost_model=cost_model,
+        estimate=_estimate_for(config.cost, cost_model, network),
     )
 
     def report(trial: PruneTrial) -> None:
@@ -134,6 +140,27 @@ def _compute_prune(context: StageContext) -> Any:
         result = prune_to_budget(network, inputs, scratch=context.scratch, on_epoch=advance, on_trial=report)
     still, unused = drop_unused(result.network, tuple(names[index] for index in kept))
     return result, tuple(kept[index] for index in still), (*dropped, *unused)
+
+
+def _estimate_for(
+    config: CostConfig, cost_model: CostModel, network: fx.GraphModule
+) -> Callable[[NetworkSpec, Target], HardwareReport]:
+    """What sets the size of the loop's first cut: a formula for what the backend measures."""
+    adders = AnalyticCost(adders_per_stage=config.adders_per_stage)
+    if cost_model.stage is CostStage.RUNTIME:
+        # No formula: the unpruned network itself is timed, which takes seconds.
+        return lambda _spec, target: cost_model.measure(network, target)
+    if config.backend in ("rtl", "analytic"):
+        return adders.estimate
+    compiler = csynth_estimate(config)
+
+    def estimate(spec: NetworkSpec, target: Target) -> HardwareReport:
+        try:
+            return compiler.estimate(spec, target)
+        except (ConfigError, CostError):  # what has no formula; only the first cut depends on it
+            return adders.estimate(spec, target)
+
+    return estimate
 
 
 def _save_pruned(result: Any, folder: Path) -> None:

@@ -96,11 +96,8 @@ def _compute(context: StageContext) -> tuple[str, dict[str, Any]]:
 
 def _headline(summary: dict[str, Any]) -> list[str]:
     """The run in two or three lines, for the terminal."""
-    dense, deployed = summary["dense"], summary["deployed"]
-    lines = [
-        f"{dense['lut']} LUT dense at {dense['bits']} bits -> {deployed['lut']} LUT deployed, "
-        f"{summary['lut_ratio']:.1f} times fewer ({deployed['cost_label']})"
-    ]
+    deployed = summary["deployed"]
+    lines = [_cost_line(summary)]
     if deployed["accuracy"] is not None:
         drop = summary["accuracy_drop"]
         lines.append(
@@ -109,6 +106,27 @@ def _headline(summary: dict[str, Any]) -> list[str]:
         )
     names = ", ".join(deployed["inputs_dropped"])
     return [*lines, f"{len(deployed['inputs_used'])} inputs used" + (f", without {names}" if names else "")]
+
+
+def _cost_line(summary: dict[str, Any]) -> str:
+    dense, deployed = summary["dense"], summary["deployed"]
+    if deployed["event_time_us"] is not None:
+        return (
+            f"{dense['event_time_us']:.3g} us per event dense at {dense['bits']} bits -> "
+            f"{deployed['event_time_us']:.3g} us deployed, 99 % of single calls within "
+            f"{deployed['latency_p99_us']:.3g} us ({deployed['cost_label']})"
+        )
+    if deployed["lut"] is None:
+        return (
+            f"{dense['latency_cycles']} cycles dense at {dense['bits']} bits -> {deployed['latency_cycles']} cycles "
+            f"deployed ({deployed['cost_label']})"
+        )
+    ratio = summary["lut_ratio"]
+    fewer = "" if ratio is None else f", {ratio:.1f} times fewer"
+    return (
+        f"{dense['lut']} LUT dense at {dense['bits']} bits -> {deployed['lut']} LUT deployed{fewer} "
+        f"({deployed['cost_label']})"
+    )
 
 
 def _collect(context: StageContext) -> ReportInputs:
@@ -149,6 +167,9 @@ def _collect(context: StageContext) -> ReportInputs:
         trials=pruned.trials,
         analytic_dense=costs.analytic_dense,
         analytic_deployed=costs.analytic_deployed,
+        hls_dense=costs.hls_dense,
+        hls_deployed=costs.hls_deployed,
+        hls_note=costs.hls_note,
         csynth=costs.csynth,
         csynth_note=costs.csynth_note,
         data_card=data_card(config.data.path),
@@ -237,4 +258,5 @@ REPORT: Stage[Any] = Stage(
     ],
     files=model_files,
     tools=("matplotlib",),
+    version=2,
 )

@@ -33,8 +33,19 @@ TRAIN_KEYS = (
 )
 """Keys of ``train`` that fine-tuning shares with training."""
 
-COST_KEYS = ("cost.backend", "cost.adders_per_stage")
-COST_LIMITS = ("cost.timeout_s", "cost.memory_limit_mib")
+COST_KEYS = (
+    "cost.backend",
+    "cost.adders_per_stage",
+    "cost.pipeline_stages",
+    "cost.pipeline_clock",
+    "cost.ecp5_seeds",
+    "cost.tool_version",
+    "cost.provider",
+    "cost.threads",
+    "cost.batch_sizes",
+    "cost.runtime_seconds",
+)
+COST_LIMITS = ("cost.timeout_s", "cost.memory_limit_mib", "cost.licences", "cost.use_store", "cost.store")
 
 _STEPS_PER_EPOCH = 20
 _SMALLEST_BATCH = 16

@@ -1,0 +1,69 @@
+"""A ``NetworkSpec`` as JSON text: the integers that a stored synthesis belongs to."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from trigger_prune.cost.network import NetworkSpec, WeightLayer
+from trigger_prune.errors import ArtefactError, FixedPointError
+from trigger_prune.fixed_point import FixedPoint
+
+_TYPES = ("weight_type", "bias_type", "input_type", "output_type")
+
+
+def network_to_json(spec: NetworkSpec) -> str:
+    """JSON text; ``network_from_json`` restores a network with the same content hash."""
+    return json.dumps(
+        {
+            "input_type": str(spec.input_type),
+            "input_shape": list(spec.input_shape),
+            "n_outputs": spec.n_outputs,
+            "layers": [_layer_values(layer) for layer in spec.layers],
+        },
+        separators=(",", ":"),
+    )
+
+
+def network_from_json(text: str) -> NetworkSpec:
+    """Inverse of ``network_to_json``. Raises ArtefactError on anything else."""
+    try:
+        raw = json.loads(text)
+        layers = tuple(_layer(entry) for entry in raw["layers"])
+        shape = tuple(int(size) for size in raw["input_shape"])
+        return NetworkSpec(layers, FixedPoint.parse(raw["input_type"]), shape, int(raw["n_outputs"]))
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, FixedPointError) as error:
+        raise ArtefactError(f"not a stored network: {error}") from None
+
+
+def _layer_values(layer: WeightLayer) -> dict[str, Any]:
+    types = {name: getattr(layer, name) for name in _TYPES}
+    return {
+        "name": layer.name,
+        "kind": layer.kind,
+        "shape": list(layer.weight.shape),
+        "weight": layer.weight.ravel().tolist(),
+        "bias": layer.bias.tolist(),
+        **{name: None if fixed is None else str(fixed) for name, fixed in types.items()},
+        "relu": bool(layer.relu),
+        "positions": int(layer.positions),
+        "groups": int(layer.groups),
+    }
+
+
+def _layer(raw: dict[str, Any]) -> WeightLayer:
+    types = {name: None if raw[name] is None else FixedPoint.parse(raw[name]) for name in _TYPES}
+    weight = np.array(raw["weight"], dtype=np.int64).reshape(raw["shape"])
+    bias = np.array(raw["bias"], dtype=np.int64)
+    return WeightLayer(
+        name=raw["name"],
+        kind=raw["kind"],
+        weight=weight,
+        bias=bias,
+        relu=raw["relu"],
+        positions=raw["positions"],
+        groups=raw["groups"],
+        **types,  # type: ignore[arg-type]  # only output_type may be None; content_hash is compared by the reader
+    )
