@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from trigger_prune.config import check
 from trigger_prune.config.check import check_project
+from trigger_prune.config.load import load_project
+from trigger_prune.synthesis.hls import tools
 
 
 @pytest.fixture
@@ -51,8 +54,21 @@ def test_a_faulty_section_does_not_hide_faulty_events(project: Path) -> None:
 
 def test_a_missing_tool_is_a_problem_that_names_the_extra(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check, "find_spec", lambda name: None)
-    monkeypatch.setattr(check.shutil, "which", lambda name: None)
+    monkeypatch.setattr(tools, "find_hls_tool", lambda version=None, backend=None: None)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     (rtl,) = check_project(project, ["cost.backend=rtl"]).problems
     assert "pip install 'trigger_prune[rtl]'" in rtl
-    (hls,) = check_project(project, ["cost.backend=csynth"]).problems
-    assert "vitis-run" in hls
+    for backend in ("csynth", "vsynth", "cosim"):
+        (hls,) = check_project(project, [f"cost.backend={backend}", "cost.tool_version='2023.2'"]).problems
+        assert f"{backend} needs Vitis HLS or Vivado HLS 2023.2" in hls
+        assert "trigger-prune doctor" in hls
+    (cuda,) = check_project(project, ["cost.backend=runtime", "cost.provider=cuda"]).problems
+    assert "onnxruntime-gpu" in cuda
+    assert check_project(project, ["cost.backend=runtime"]).problems == ()
+
+
+def test_a_store_given_on_the_command_line_starts_at_the_current_folder(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_project(project, ["cost.store=reports"]).config.cost.store == str(tmp_path / "reports")

@@ -69,7 +69,7 @@ def schema(
         if as_json or as_markdown:
             print(document.schema_json() if as_json else document.schema_markdown())
             return
-        from rich.table import Table
+        from rich.table import Column, Table
         from rich.text import Text
 
         from trigger_prune.config.keys import key_blocks
@@ -81,7 +81,10 @@ def schema(
             raise ConfigError(f"there is no section {section}", hint=f"the sections are {known}")
         console = make_console()
         for block in blocks:
-            table = Table(*document.HEADINGS, title=f"{block.name or 'top of the file'}: {block.description}")
+            key, *others = document.HEADINGS
+            table = Table(
+                Column(key, no_wrap=True), *others, title=f"{block.name or 'top of the file'}: {block.description}"
+            )
             for row in document.schema_rows(block.name):
                 table.add_row(*(Text(cell) for cell in row))
             console.print(table)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 _MOST_NAMES = 24
-_HLS_TOOLS = ("vitis-run", "vitis_hls", "vivado_hls")
 
 
 @dataclass(frozen=True)
@@ -117,6 +115,18 @@ def _missing_tools(cost: CostConfig) -> list[str]:
         missing = [name for name in ("alkaid", "pyosys") if find_spec(name) is None]
         if missing:
             return [f"cost.backend rtl needs {', '.join(missing)}\n  -> pip install 'trigger_prune[rtl]'"]
-    if cost.backend == "csynth" and not any(shutil.which(tool) for tool in _HLS_TOOLS):
-        return [f"cost.backend csynth needs one of {', '.join(_HLS_TOOLS)} on PATH\n  -> or set cost.backend to rtl"]
+    if cost.backend in ("csynth", "vsynth", "cosim"):
+        from trigger_prune.synthesis.hls.tools import find_hls_tool
+
+        if find_hls_tool(cost.tool_version) is None:
+            release = f" {cost.tool_version}" if cost.tool_version else ""
+            return [
+                f"cost.backend {cost.backend} needs Vitis HLS or Vivado HLS{release}, and none was found\n"
+                "  -> trigger-prune doctor tells what is installed and where it was looked for"
+            ]
+    if cost.backend == "runtime" and cost.provider == "cuda":
+        from onnxruntime import get_available_providers
+
+        if "CUDAExecutionProvider" not in get_available_providers():
+            return ["cost.provider cuda needs the CUDA build of ONNX Runtime\n  -> pip install onnxruntime-gpu"]
     return []

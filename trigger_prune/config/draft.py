@@ -128,7 +128,7 @@ def _override(draft: Draft, text: str, origin: str) -> None:
         return
     if value is None and section_model(dotted) is not None:
         value = {}
-    if dotted == "data.path" and isinstance(value, str) and not value.startswith("builtin:"):
+    if dotted in ("data.path", "cost.store") and isinstance(value, str) and not value.startswith("builtin:"):
         value = str(Path(value).expanduser().absolute())
     inner = draft.values
     for depth, part in enumerate(path[:-1], start=1):

@@ -76,6 +76,11 @@ def write_hls4ml_project(
         raise
     except OSError as error:
         raise ExportError(f"the hls4ml project {out_dir} cannot be written: {error}") from error
+    except ModuleNotFoundError as error:
+        raise ExportError(
+            f"strategy {target.strategy} of hls4ml needs the package {error.name}",
+            hint="pip install 'hls4ml[da]', or choose another target.strategy",
+        ) from error
     except Exception as error:
         # hls4ml raises plain Exception, AssertionError, KeyError and others for what it cannot convert.
         raise ExportError(
