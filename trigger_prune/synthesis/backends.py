@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 
 from trigger_prune.config.project import CostConfig
 from trigger_prune.cost._base import CostModel
+from trigger_prune.cost.report import CostStage
 from trigger_prune.errors import CostError
 
 if TYPE_CHECKING:
     from trigger_prune.cost.hls.model import HlsAnalyticCost
+    from trigger_prune.synthesis.refined_estimate import RefinedHlsCost
+    from trigger_prune.synthesis.store.reports import ReportStore
 
 _RELEASE = re.compile(r"20\d\d\.\d(\.\d+)?")
 
@@ -27,7 +30,7 @@ def make_cost_model(config: CostConfig, project_dir: Path = Path()) -> CostModel
     make = BACKENDS.get(config.backend)
     if make is None:
         raise CostError(f"no cost backend named {config.backend!r}", hint=f"one of {', '.join(BACKENDS)}")
-    return with_store(make(config), config, project_dir)
+    return with_store(make(config, project_dir), config, project_dir)
 
 
 def with_store(model: CostModel, config: CostConfig, project_dir: Path = Path()) -> CostModel:
@@ -37,23 +40,40 @@ def with_store(model: CostModel, config: CostConfig, project_dir: Path = Path())
     if not config.use_store or model.name not in FLOW_OF:
         return model
     from trigger_prune.synthesis.store.cost import StoredCost
+
+    return StoredCost(model, report_store(config, project_dir))
+
+
+def csynth_estimate(
+    config: CostConfig, project_dir: Path = Path(), predicts: CostStage = CostStage.CSYNTH
+) -> HlsAnalyticCost | RefinedHlsCost:
+    """What predicts csynth's (or vsynth's) report by formula, for the compiler release that ``config`` names.
+
+    Every report in the store corrects it, unless ``config.use_store`` is off; without the store only csynth is
+    predicted.
+    """
+    from trigger_prune.cost.hls.from_spec import HLS_VERSION
+    from trigger_prune.cost.hls.model import HlsAnalyticCost
+
+    named = config.tool_version is not None and _RELEASE.fullmatch(config.tool_version)
+    base = HlsAnalyticCost(hls_version=config.tool_version if named and config.tool_version else HLS_VERSION)
+    if not config.use_store:
+        return base
+    from trigger_prune.synthesis.refined_estimate import RefinedHlsCost
+
+    return RefinedHlsCost(base, report_store(config, project_dir), predicts)
+
+
+def report_store(config: CostConfig, project_dir: Path = Path()) -> ReportStore:
+    """The store that ``config`` names, or the user's own."""
     from trigger_prune.synthesis.store.location import default_store_folder
     from trigger_prune.synthesis.store.reports import ReportStore
 
     folder = default_store_folder() if config.store is None else project_dir / Path(config.store).expanduser()
-    return StoredCost(model, ReportStore(folder))
+    return ReportStore(folder)
 
 
-def csynth_estimate(config: CostConfig) -> HlsAnalyticCost:
-    """What predicts csynth's report by formula, for the compiler release that ``config`` names."""
-    from trigger_prune.cost.hls.model import HlsAnalyticCost
-
-    if config.tool_version is not None and _RELEASE.fullmatch(config.tool_version):
-        return HlsAnalyticCost(hls_version=config.tool_version)
-    return HlsAnalyticCost()
-
-
-def _rtl(config: CostConfig) -> CostModel:
+def _rtl(config: CostConfig, _: Path) -> CostModel:
     from trigger_prune.synthesis.rtl.cost import RtlCost
 
     return RtlCost(
@@ -66,13 +86,17 @@ def _rtl(config: CostConfig) -> CostModel:
     )
 
 
-def _analytic(config: CostConfig) -> CostModel:
+def _analytic(config: CostConfig, _: Path) -> CostModel:
     from trigger_prune.cost.analytic import AnalyticCost
 
     return AnalyticCost(adders_per_stage=config.adders_per_stage)
 
 
-def _hls(config: CostConfig) -> CostModel:
+def _analytic_hls(config: CostConfig, project_dir: Path) -> CostModel:
+    return csynth_estimate(config, project_dir)
+
+
+def _hls(config: CostConfig, _: Path) -> CostModel:
     from trigger_prune.synthesis.hls.cost import CosimCost, CsynthCost, VsynthCost
 
     kinds = {kind.name: kind for kind in (CsynthCost, VsynthCost, CosimCost)}
@@ -84,7 +108,7 @@ def _hls(config: CostConfig) -> CostModel:
     )
 
 
-def _runtime(config: CostConfig) -> CostModel:
+def _runtime(config: CostConfig, _: Path) -> CostModel:
     from trigger_prune.synthesis.runtime.cost import ProcessorCost
     from trigger_prune.synthesis.runtime.timing import Plan
 
@@ -98,11 +122,11 @@ def _runtime(config: CostConfig) -> CostModel:
     )
 
 
-BACKENDS: Mapping[str, Callable[[CostConfig], CostModel]] = MappingProxyType(
+BACKENDS: Mapping[str, Callable[[CostConfig, Path], CostModel]] = MappingProxyType(
     {
         "rtl": _rtl,
         "analytic": _analytic,
-        "analytic_hls": csynth_estimate,
+        "analytic_hls": _analytic_hls,
         "csynth": _hls,
         "vsynth": _hls,
         "cosim": _hls,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -13,9 +14,10 @@ from trigger_prune.errors import DataError
 from trigger_prune.fixed_point import FixedPoint
 
 WA_HLS4ML = HlsSetting("vivado_hls", "2020.1", "xcu250-figd2104-2L-e", "virtexuplus", 5.0)
-N_TORC = HlsSetting("vivado_hls", "2019.1", "xczu7ev-ffvc1156-2-e", "zynquplus", 4.0)
+N_TORC = HlsSetting("vivado_hls", "2019.1", "xczu7ev-ffvc1156-2-e", "zynquplus", 4.0, io_type="io_stream")
 N_TORC_NAME = "N-TORC(HeRCLab)"
-N_TORC_BITS = 16
+DATA = FixedPoint(16, 6)
+"""Type of inputs, results and, in wa-hls4ml-search, accumulators: the column ``prec_bits`` is that of the weights."""
 
 
 class Collector:
@@ -75,7 +77,7 @@ def read_dense_sweep(row: Row, read: Collector) -> None:
     if strategy not in ("latency", "resource"):
         raise DataError(f"{row.source}: strategy {strategy!r} is unknown")
     bits = row.required_integer("prec_bits")
-    layer = _dense(row.required_integer("n_in"), row.required_integer("n_out"), row.required_integer("rf"), bits)
+    layer = _dense(row.required_integer("n_in"), row.required_integer("n_out"), row.required_integer("rf"), bits, DATA)
     if strategy == "latency":
         layer = replace(layer, strategy="latency")
     finished = row.flag("success")
@@ -100,7 +102,10 @@ def _read_n_torc(row: Row, read: Collector, reuse_factor: int, n_out: int, suffi
     if row.required_text("kind") != "dense":
         return read.skip(row.source, f"kind {row.text('kind')}: the table states no kernel or cell")
     merged = bool(suffix)
-    layer = _dense(row.required_integer("n_in"), n_out, reuse_factor, N_TORC_BITS)
+    n_in = row.required_integer("n_in")
+    # N-TORC lets hls4ml choose the accumulator: wide enough for a sum of n_in products.
+    accumulator = FixedPoint(2 * DATA.width + 1 + math.ceil(math.log2(n_in)), 2 * DATA.integer + 1)
+    layer = _dense(n_in, n_out, min(reuse_factor, n_in * n_out), DATA.width, accumulator)
     if reuse_factor == 1:
         return read.skip(row.source, "reuse factor 1: constant weights, which are unknown")
     measured = LayerEstimate(
@@ -114,20 +119,19 @@ def _read_n_torc(row: Row, read: Collector, reuse_factor: int, n_out: int, suffi
     return _keep(layer, N_TORC, measured, N_TORC_NAME, row, read)
 
 
-def _dense(n_in: int, n_out: int, reuse_factor: int, bits: int) -> HlsLayer:
+def _dense(n_in: int, n_out: int, reuse_factor: int, weight_bits: int, accumulator: FixedPoint) -> HlsLayer:
     """A dense layer of which only widths are known: integer bits make no difference to what is predicted."""
-    fixed = FixedPoint(bits, bits // 2)
     return HlsLayer(
-        name=f"dense_{n_in}x{n_out}_rf{reuse_factor}_{bits}bit",
+        name=f"dense_{n_in}x{n_out}_rf{reuse_factor}_{weight_bits}bit",
         kind="dense",
         n_in=n_in,
         n_out=n_out,
-        input_type=fixed,
-        output_type=fixed,
+        input_type=DATA,
+        output_type=DATA,
         strategy="resource",
         reuse_factor=reuse_factor,
-        accum_type=fixed,
-        weight_type=fixed,
+        accum_type=accumulator,
+        weight_type=FixedPoint(weight_bits, weight_bits // 2),
     )
 
 

@@ -21,5 +21,6 @@ def generation_of(report: HardwareReport) -> Generation:
     tool = str(report.details.get("hls_tool") or report.tool)
     version = str(report.details.get("hls_version") or report.tool_version)
     year = version.split(".")[0]
-    known = tool.lower() in ("vivado_hls", "vitis_hls", "vivado")
-    return Generation(tool.lower() if known else "", year if known and year.isdigit() else "")
+    name = tool.lower().replace(" ", "_")  # reports say "Vitis HLS"
+    known = name in ("vivado_hls", "vitis_hls", "vivado")
+    return Generation(name if known else "", year if known and year.isdigit() else "")

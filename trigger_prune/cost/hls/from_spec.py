@@ -33,7 +33,7 @@ _MISSING_BIAS = FixedPoint(16, 6)
 def design_from_spec(spec: NetworkSpec, target: Target, hls_version: str = HLS_VERSION) -> HlsDesign:
     """The design that hls4ml generates for ``spec`` on ``target``.
 
-    Raises ConfigError for an unknown strategy or io_type, and for a reuse factor that hls4ml would replace.
+    Raises ConfigError for an unknown strategy, io_type or release, and for a reuse factor that hls4ml would replace.
     """
     strategy = _STRATEGIES.get(target.strategy.lower())
     if strategy is None:
@@ -41,8 +41,13 @@ def design_from_spec(spec: NetworkSpec, target: Target, hls_version: str = HLS_V
     if target.io_type not in ("io_parallel", "io_stream"):
         raise ConfigError(f"io_type {target.io_type!r} is unknown", hint="one of io_parallel, io_stream")
     part = find_part(target.part)
+    try:
+        year, number = (int(value) for value in hls_version.split(".")[:2])
+    except ValueError:
+        raise ConfigError(f"{hls_version!r} is no release of an HLS compiler", hint="e.g. 2019.2 or 2024.1") from None
     setting = HlsSetting(
-        tool="vitis_hls",
+        # hls4ml's Vivado backend builds with releases up to 2020.1, its Vitis backend with later ones.
+        tool="vivado_hls" if (year, number) <= (2020, 1) else "vitis_hls",
         version=hls_version,
         part=target.part,
         family=part.family if part else "",

@@ -156,7 +156,7 @@ def _compute_cost(context: StageContext) -> MeasuredCosts:
             csynth_note="the target is a processor",
         )
     analytic = AnalyticCost(adders_per_stage=config.cost.adders_per_stage)
-    hls_dense, hls_deployed, hls_note = _predict_csynth(config.cost, (dense, deployed), target)
+    hls_dense, hls_deployed, hls_note = _predict_csynth(config.cost, context.project_dir, (dense, deployed), target)
     csynth, csynth_note = _csynth(context, deployed, deployed_report, target)
     return MeasuredCosts(
         dense_report,
@@ -172,11 +172,11 @@ def _compute_cost(context: StageContext) -> MeasuredCosts:
 
 
 def _predict_csynth(
-    config: CostConfig, networks: tuple[fx.GraphModule, fx.GraphModule], target: Target
+    config: CostConfig, project_dir: Path, networks: tuple[fx.GraphModule, fx.GraphModule], target: Target
 ) -> tuple[HardwareReport | None, HardwareReport | None, str | None]:
     """csynth's reports of both networks by formula, or why there are none."""
     try:
-        model = csynth_estimate(config)
+        model = csynth_estimate(config, project_dir)
         dense, deployed = (model.measure(network, target) for network in networks)
     except (ConfigError, CostError, ModelError) as error:
         return None, None, error.message

@@ -126,7 +126,7 @@ def _compute_prune(context: StageContext) -> Any:
         budget=make_budget(config.budget, config.target),
         target=target,
         cost_model=cost_model,
-        estimate=_estimate_for(config.cost, cost_model, network),
+        estimate=_estimate_for(config.cost, context.project_dir, cost_model, network),
     )
 
     def report(trial: PruneTrial) -> None:
@@ -143,7 +143,7 @@ def _compute_prune(context: StageContext) -> Any:
 
 
 def _estimate_for(
-    config: CostConfig, cost_model: CostModel, network: fx.GraphModule
+    config: CostConfig, project_dir: Path, cost_model: CostModel, network: fx.GraphModule
 ) -> Callable[[NetworkSpec, Target], HardwareReport]:
     """What sets the size of the loop's first cut: a formula for what the backend measures."""
     adders = AnalyticCost(adders_per_stage=config.adders_per_stage)
@@ -152,7 +152,8 @@ def _estimate_for(
         return lambda _spec, target: cost_model.measure(network, target)
     if config.backend in ("rtl", "analytic"):
         return adders.estimate
-    compiler = csynth_estimate(config)
+    predicts = CostStage.VSYNTH if config.backend == "vsynth" else CostStage.CSYNTH
+    compiler = csynth_estimate(config, project_dir, predicts)
 
     def estimate(spec: NetworkSpec, target: Target) -> HardwareReport:
         try:
