@@ -240,6 +240,20 @@ def test_a_latency_that_cannot_be_met_is_named_by_the_key_of_the_project_file() 
     assert f"budget.latency_ns: {cycles * 5}" in str(caught.value.hint)
 
 
+class SharedMultipliers(FakeCost):
+    """As a layer with a reuse factor: fewer weights, fewer multipliers, more cycles between events."""
+
+    def measure(self, network: nn.Module, target: Target) -> HardwareReport:
+        report = super().measure(network, target)
+        return replace(report, ii=2 + (N_WEIGHTS - describe_network(network).nonzeros) // 20)
+
+
+def test_an_interval_that_pruning_raises_is_explained() -> None:
+    with pytest.raises(BudgetError, match="ii, the budget is 1") as caught:
+        prune_to_budget(start(), loop_inputs(SharedMultipliers(), Budget(ii=1), max_rounds=3))
+    assert "lower target.reuse_factor: pruning raised it" in str(caught.value.hint)
+
+
 def test_a_limit_that_the_cost_model_says_nothing_about_is_an_error() -> None:
     with pytest.raises(BudgetError, match="limits bram18, which the cost model 'fake' does not state"):
         prune_to_budget(start(), loop_inputs(FakeCost(), Budget(lut=5000, bram18=0)))

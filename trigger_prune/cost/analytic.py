@@ -17,7 +17,9 @@ The pipeline is cut where alkaid cuts it: equal delays of at most ``adders_per_s
 Calibration: alkaid 0.8.2 and pyosys 0.70 on 50 random dense networks of one to three layers (4-48 inputs and outputs,
 4-8 bit weights, 5-10 bit inputs, 0-95 % sparse); the 45 of them from 143 to 16 941 LUT were fitted in the logarithm
 (median error 5 %, nine in ten within 15 %). The errors stated below are those of another sample; both are printed by
-``benchmarks/cost_model.py --fit``.
+``benchmarks/cost_model.py --fit``. They hold for weights that look random: where the rows of a wide layer are alike,
+alkaid shares more and the estimate is too high (``benchmarks/real_networks.py``: 2.8 times for the 252 inputs of CICADA
+v1p1p2, within 19 % for ten of twelve real trigger networks).
 """
 
 from __future__ import annotations

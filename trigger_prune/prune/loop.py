@@ -275,11 +275,22 @@ def _unmet(trials: list[PruneTrial], budget: Budget) -> BudgetError:
             f"allow {allow}, or start from a smaller model: zero weights make a processor no faster, only whole "
             "neurons that fall away do"
         )
+    elif binding in ("ii", "latency_cycles") and _rises_with_sparsity(trials, binding):
+        hint = (
+            f"allow {allow}, or lower target.reuse_factor: pruning raised it, because zeros take shared multipliers "
+            "away while the distinct weights that need one stay"
+        )
     return BudgetError(
         f"after {len(trials)} rounds the nearest network (sparsity {nearest.sparsity:.3f}) still needs "
         f"{_figure(used)} {binding.replace('_', ' ')}, the budget is {_figure(limit)}",
         hint=hint,
     )
+
+
+def _rises_with_sparsity(trials: list[PruneTrial], quantity: str) -> bool:
+    """Whether a sparser network was measured to need more of ``quantity`` than a denser one."""
+    known = [(trial.sparsity, value) for trial in trials if (value := getattr(trial.cost, quantity)) is not None]
+    return any(first[0] < second[0] and first[1] < second[1] for first in known for second in known)
 
 
 def _figure(value: float) -> str:
@@ -291,6 +302,7 @@ def describe_cost(report: HardwareReport) -> str:
     parts = [f"{report.lut} LUT"] if report.lut is not None else []
     parts += [f"{report.ff} FF"] if report.ff is not None else []
     parts += [f"{report.latency_cycles} cycles"] if report.latency_cycles is not None else []
+    parts += [f"II {report.ii}"] if report.ii is not None and report.ii > 1 else []
     parts += [f"p99 {report.latency_p99_us:.3g} us"] if report.latency_p99_us is not None else []
     parts += [f"{report.event_time_us:.3g} us per event"] if report.event_time_us is not None else []
     return ", ".join(parts) or "nothing stated"
