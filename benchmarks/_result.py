@@ -25,10 +25,15 @@ def write_json(path: Path, content: dict[str, Any], indent: int | None = 2) -> N
 def write_result(name: str, figures: dict[str, float], packages: Sequence[str], **more: Any) -> None:
     """``benchmarks/results/NAME.json``: the command as called, flat figures, versions and machine."""
     content = {
-        "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(_argument, sys.argv[1:])]),
         "figures": figures,
         "versions": {package: version(package) for package in packages} | {"python": platform.python_version()},
         "machine": {"processor": platform.machine(), "cpus": os.cpu_count(), "system": platform.platform()},
         **more,
     }
     write_json(RESULTS / f"{name}.json", content)
+
+
+def _argument(text: str) -> str:
+    """An argument without the folders of this machine."""
+    return Path(text).name if Path(text).is_absolute() else text

@@ -11,7 +11,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,21 +99,107 @@ def _cost_model() -> list[str]:
     ]
 
 
+def _rows(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """A Markdown table."""
+    return ["| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *rows)]
+
+
 def _rtl() -> list[str]:
     result = _result("rtl")
     figures = result["figures"]
-    names = dict.fromkeys(key.split(".")[0] for key in figures)
-    columns = ("nonzeros", "lut", "ff", "stages", "yosys_cpu_s", "stock_lut", "stock_yosys_cpu_s")
-    rows = [
-        f"| {name} | " + " | ".join(f"{figures[f'{name}.{column}']:.0f}" for column in columns) + " |" for name in names
-    ]
+    names = [key.removesuffix(".nonzeros") for key in figures if key.endswith(".nonzeros")]
+    columns = ("nonzeros", "lut", "ff", "stages", "cpu_s", "tool_peak_mib", "stock_lut", "stock_yosys_cpu_s")
+    heads = ["network", "weights", "LUT", "FF", "stages", "CPU s", "peak MiB", "stock LUT", "stock CPU s"]
+    same = all(figures[f"{name}.same_cells"] == 1 for name in names)
+    events = sum(figures.get(f"{name}.simulated_events", 0) for name in names)
+    wrong = sum(figures.get(f"{name}.mismatches_torch", 0) for name in names)
     return [
         f"`{result['command']}`: the `rtl` backend on 16-64-32-32-5 with random 8-bit weights, beside the complete "
         "`synth_xilinx` of Yosys (stock):",
         "",
-        "| network | weights | LUT | FF | stages | CPU s | stock LUT | stock CPU s |",
-        "|---|---|---|---|---|---|---|---|",
-        *rows,
+        *_rows(heads, ([name, *(f"{figures[f'{name}.{column}']:.0f}" for column in columns)] for name in names)),
+        "",
+        f"Every cell count is the same in a second run from another folder: {'yes' if same else 'NO'}. Verilator, "
+        f"clock by clock through the filling pipeline: {wrong:.0f} of {events:.0f} events differ from the network.",
+    ]
+
+
+def _hls_cost() -> list[str]:
+    result = _result("hls_cost")
+    figures, goals = result["figures"], result["goals"]
+    names = {"lut": "LUT", "ff": "FF", "dsp": "DSP", "bram18": "BRAM", "latency_cycles": "latency", "ii": "II"}
+    peers = [key[: -len(" lut smape")] for key in figures if key.startswith("rule4ml") and key.endswith(" lut smape")]
+
+    def cell(key: str, form: str = "{:.1f}") -> str:
+        return form.format(figures[key]) if key in figures else "-"
+
+    project, network = "one_project_held_out", "one_network_held_out"
+    rows = [
+        [
+            name,
+            f"{goals[f'network_{key}_smape']:.0f}",
+            cell(f"{project}_{key}_smape"),
+            cell(f"{network}_{key}_smape"),
+            cell(f"{project},_no_directive_on_multipliers_{key}_smape"),
+            cell(f"{project}_{key}_coverage", "{:.2f}"),
+            *(cell(f"{peer} {key} smape", "{:.0f}") for peer in peers),
+        ]
+        for key, name in names.items()
+    ]
+    heads = ["", "goal", "project held out", "network held out", "of these, no directive on multipliers", "in interval"]
+    return [
+        f"`{result['command']}`: `analytic_hls` against the csynth reports of {figures['designs']:.0f} dense networks "
+        "(io_parallel, strategy latency, two public projects), SMAPE in %; the 90 % interval is that of the other "
+        "project:",
+        "",
+        *_rows([*heads, *peers], rows),
+    ]
+
+
+def _real_networks() -> list[str]:
+    result = _result("real_networks")
+    figures = result["figures"]
+    columns = ("analytic_lut", "rtl_lut", "rtl_ff", "rtl_latency_cycles", "analytic_hls_lut", "analytic_hls_dsp")
+    columns = (*columns, "analytic_hls_latency_cycles", "runtime_p50_us")
+    rows = []
+    for name in (key.removesuffix("_n_weights") for key in figures if key.endswith("_n_weights")):
+        one = {key.removeprefix(f"{name}_"): value for key, value in figures.items() if key.startswith(f"{name}_")}
+        differs = f"{100 * one['firmware_differs_fraction']:.0f} % differ"
+        rows.append(
+            [
+                name,
+                f"{one['n_weights']:.0f} / {one['nonzeros']:.0f}",
+                f"{one['mismatches']:.0f}",
+                "proven equal" if one["firmware_proven_equal"] else differs,
+                *(f"{one[column]:.0f}" for column in columns),
+            ]
+        )
+    heads = ["network", "weights / non-zero", "wrong of 4 000 events", "firmware", "`analytic` LUT", "`rtl` LUT", "FF"]
+    heads += ["cycles", "`analytic_hls` LUT", "DSP", "cycles", "CPU p50, us"]
+    return [
+        f"`{result['command']}` (xcvu13p, 5 ns, reuse factor 1; weights of the public cms-hls4ml firmware, which are "
+        "not shipped):",
+        "",
+        *_rows(heads, rows),
+    ]
+
+
+def _runtime() -> list[str]:
+    result = _result("runtime")
+    figures = result["figures"]
+    batches = (1, 64, 1024)
+    rows = []
+    for name in (key.removesuffix("_neurons_removed") for key in figures if key.endswith("_neurons_removed")):
+        times = (
+            f"{figures[f'{name}_batch{batch}_p50_us']:.1f} ({figures[f'{name}_batch{batch}_times_faster']:.2f}x)"
+            for batch in batches
+        )
+        rows.append([name.replace("_", " "), f"{figures[f'{name}_neurons_removed']:.0f}", *times])
+    return [
+        f"`{result['command']}` ({result['device']}, {result['threads']} thread; median time of a call in us, and how "
+        "many times faster than dense):",
+        "",
+        *_rows(["network, % pruned", "neurons removed", *(f"batch {batch}" for batch in batches)], rows),
     ]
 
 
@@ -131,6 +217,9 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "startup": _startup,
     "cost_model": _cost_model,
     "rtl": _rtl,
+    "hls_cost": _hls_cost,
+    "real_networks": _real_networks,
+    "runtime": _runtime,
 }
 
 
