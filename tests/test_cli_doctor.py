@@ -93,7 +93,7 @@ def test_the_packages_are_held_against_what_is_asked_for(app, machine, monkeypat
     found = json.loads(CliRunner().invoke(app, ["doctor", "--json"]).output)
     states = [(package["name"], package["extra"], package["state"]) for package in found["packages"]]
     assert states == [("torch", "", "ok"), ("onnx", "", "wrong version"), ("h5py", "hdf5", "missing")]
-    text = CliRunner().invoke(app, ["doctor"]).output
+    text = " ".join(CliRunner().invoke(app, ["doctor"]).output.split())  # long paths break lines
     assert "1.23.0" in text and "1 of 3 packages" in text and "NO SUCH FILE" in text
 
 
