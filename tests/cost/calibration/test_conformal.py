@@ -69,3 +69,12 @@ def test_zeros() -> None:
     assert ratio(prediction(0, 0)) == 1.0
     assert ratio(prediction(0, 9)) == 10.0
     assert ratio(prediction(100, 50)) == 0.5
+
+
+def test_the_many_layers_of_two_sites_do_not_pass_for_many_sites() -> None:
+    """A sweep of a hundred layers with small errors beside three of another site that are off by half."""
+    sweep = [prediction(1000, 1000 + i, "sweep", f"sweep/{i}") for i in range(100)]
+    other = [prediction(1000, 1500, "other", f"other/{i}") for i in range(3)]
+    assert interval([*sweep, *other])[1] > 2
+    third = [prediction(1000, 1000 + i, "third", f"third/{i}") for i in range(100)]
+    assert interval([*sweep, *other, *third])[1] < 1.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import fx, nn
 
+from trigger_prune.cost.hls.design import HlsLayer
 from trigger_prune.cost.network import NetworkSpec
 from trigger_prune.errors import ReportFormatError
 from trigger_prune.export.hls4ml_project import write_hls4ml_project
@@ -20,6 +22,8 @@ from trigger_prune.quantize.convert import quantize_model
 from trigger_prune.quantize.describe import describe_network
 from trigger_prune.synthesis.calibration.describe import describe_project
 from trigger_prune.synthesis.calibration.headers import drafts_from_headers
+from trigger_prune.synthesis.validate.build import build_design
+from trigger_prune.synthesis.validate.designs import DESIGNS, ValidationDesign
 from trigger_prune.target import Target
 
 
@@ -97,3 +101,42 @@ def test_damaged_headers_name_the_file(mlp: fx.GraphModule, tmp_path: Path) -> N
     weights.write_text(weights.read_text().replace("{", "{nothing, ", 1))
     with pytest.raises(ReportFormatError, match=weights.name):
         drafts_from_headers(project, "tagger")
+
+
+@pytest.mark.parametrize("design", [d for d in DESIGNS if d.needs is None], ids=lambda design: design.name)
+def test_headers_say_what_hls4mls_own_graph_says(design: ValidationDesign, tmp_path: Path) -> None:
+    """Weights (which some strategies store outputs first), types, sizes of one position: layer by layer, all fields."""
+    built = build_design(design, "Vitis", "xcvu9p-flga2104-2L-e", 5.0, out_dir=tmp_path / "p")
+    built.graph.write()
+    found = describe_project(tmp_path / "p").layers
+    assert [layer.name for layer in found] == [layer.name for layer in built.hls.layers]
+    for ours, theirs in zip(found, built.hls.layers, strict=True):
+        for field in fields(HlsLayer):
+            one, other = getattr(ours, field.name), getattr(theirs, field.name)
+            assert np.array_equal(one, other) if isinstance(other, np.ndarray) else one == other, (
+                ours.name,
+                field.name,
+            )
+
+
+def test_a_stream_is_counted_by_positions(tmp_path: Path) -> None:
+    design = next(d for d in DESIGNS if d.io_type == "io_stream")
+    build_design(design, "Vitis", "xcvu9p-flga2104-2L-e", 5.0, out_dir=tmp_path / "p").graph.write()
+    layers = {layer.name: layer for layer in describe_project(tmp_path / "p").layers}
+    activation = next(layer for layer in layers.values() if layer.kind == "relu")
+    assert (activation.n_in, activation.n_out, activation.output_size) == (6, 6, (12,))
+    first_dense = next(layer for layer in layers.values() if layer.kind == "dense")
+    assert (first_dense.n_in, first_dense.input_size) == (72, (12,))
+
+
+def test_parallelisation_of_a_convolution(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    network = quantised(Conv1dNet((3, 8), 2, channels=(4,), kernel=3, pool=1, hidden=(4,)), (3, 8))
+    project = write_hls4ml_project(network, tmp_path / "p", Target(), "tagger")
+    parameters = project / "firmware" / "parameters.h"
+    text = parameters.read_text()
+    assert "n_partitions = 8;" in text
+    for partitions, factor in ((8, 1), (2, 4)):
+        parameters.write_text(text.replace("n_partitions = 8;", f"n_partitions = {partitions};"))
+        conv = next(d.layer for d in drafts_from_headers(project, "tagger") if d.layer.kind == "conv1d")
+        assert conv.parallelization_factor == factor

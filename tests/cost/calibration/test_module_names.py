@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from trigger_prune.cost.calibration.module_names import kind_of, parse_module, parse_template
+from trigger_prune.cost.calibration.module_names import is_hls4mls_own, kind_of, parse_module, parse_template
 from trigger_prune.fixed_point import FixedPoint
 
 WIDE, PLAIN = FixedPoint(16, 4), FixedPoint(8, 2)
@@ -57,3 +57,11 @@ def test_templates_of_logs() -> None:
 def test_kinds() -> None:
     names = ("dense_resource_rf_gt_nin_rem0", "conv_2d_cl_me", "normalize", "pooling2d_cl", "lstm_stack", "Loop_1_proc")
     assert [kind_of(name) for name in names] == ["dense", "conv2d", "batchnorm", "max_pool", "other", "other"]
+
+
+def test_variants_that_a_project_made_are_told_from_hls4mls_own() -> None:
+    own = ("conv_2d_cl", "conv_1d_latency_cl", "pointwise_conv_2d_cl", "pooling2d_cl", "global_pooling1d_cl")
+    own += ("zeropad1d_cl", "leaky_relu", "dense_latency", "relu", "softmax_stable", "conv_2d_resource_cl")
+    assert all(is_hls4mls_own(name) for name in own)
+    others = ("conv_2d_cl_me", "pooling2d_large_cl_nopad_pad_me", "zeropad2d_cl_me", "leaky_relu_me", "my_conv_2d_cl")
+    assert not any(is_hls4mls_own(name) for name in others)

@@ -9,7 +9,10 @@ import pytest
 
 from trigger_prune.cost.calibration.samples import Samples
 from trigger_prune.cost.calibration.tables import read_tables
+from trigger_prune.cost.hls.calibration import Calibration
 from trigger_prune.cost.hls.features import WeightFeatures
+from trigger_prune.cost.hls.layers import predict_layer
+from trigger_prune.cost.hls.network import predict_design
 from trigger_prune.synthesis.calibration.collect import collect_samples
 from trigger_prune.synthesis.calibration.weight_check import many_digit_products, used_inputs
 
@@ -71,8 +74,38 @@ def test_stored_models_that_are_not_the_synthesised_ones_are_found(folders: Samp
 
 def test_a_report_in_a_folder_and_in_a_table_is_one_sample(folders: Samples, tables: Samples) -> None:
     both = collect_samples([SHARED / "synthesis", SHARED / "hls_reports"])
-    assert len(both.designs) == len(tables.designs)
+    alone = [sample for sample in both.designs if "reuse factors are read off the report" in "".join(sample.notes)]
+    assert len(both.designs) == len(tables.designs) + len(alone)
     assert set(folders.fingerprints()) <= set(both.fingerprints())
     # Described by the table, with the weights of the folder.
     dense = [layer for sample in both.designs for layer in sample.design.layers if layer.kind == "dense"]
     assert sum(layer.weight is not None and layer.features is not None for layer in dense) >= 100
+
+
+def test_networks_known_by_their_instance_table_alone(folders: Samples) -> None:
+    """Keb-L/hls4ml-data: three networks of strategy resource with convolutions, in two released implementations."""
+    both = collect_samples([SHARED / "synthesis", SHARED / "hls_reports"])
+    convolutions = [sample.layer for sample in both.layers if sample.layer.kind == "conv2d"]
+    assert len(convolutions) == 18
+    assert {layer.reuse_factor for layer in convolutions if layer.kernel == (5, 5)} == {25}
+    assert {layer.reuse_factor for layer in convolutions if layer.kernel == (3, 3)} == {144}
+    designs = [sample for sample in both.designs if sample.project == "Keb-L+hls4ml-data"]
+    assert len(designs) == 4
+    for sample in designs:
+        total, _ = predict_design(sample.design, Calibration())
+        # Exact by the formulas; the FIFOs alone are 115 and 899 blocks.
+        assert total.dsp == sample.measured.dsp
+        assert abs((total.bram18 or 0) - (sample.measured.bram18 or 0)) <= 3
+        assert total.latency_cycles == pytest.approx(sample.measured.latency_cycles, rel=0.03)
+    # Not hls4ml's own functions: no samples.
+    assert not [sample for sample in both.layers if sample.project.startswith("crimson")]
+    assert any("own variant" in reason for _, reason in both.skipped)
+
+
+def test_convolutions_of_n_torc(tables: Samples) -> None:
+    found = [sample for sample in tables.layers if sample.layer.kind == "conv1d"]
+    assert len(found) > 80
+    for sample in found:
+        estimate = predict_layer(sample.layer, sample.setting, Calibration())
+        assert estimate.dsp == sample.measured.dsp
+        assert abs((estimate.bram18 or 0) - (sample.measured.bram18 or 0)) <= 1 or sample.layer.reuse_factor > 500

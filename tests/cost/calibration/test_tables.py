@@ -128,6 +128,9 @@ def test_what_the_table_warns_of_is_left_out(tmp_path: Path) -> None:
     assert [(pair.csynth.lut, pair.vsynth.lut) for pair in samples.pairs] == [(900, 400)]
 
 
+SWEPT = {"strategy": "see SOURCES", "success": "True"}
+
+
 def test_sweeps(tmp_path: Path) -> None:
     wa = {"source": "wa-hls4ml-search(X)", "kind": "dense(1 layer+act)", "n_in": "32.0", "n_out": "16.0", "rf": "64.0"}
     n_torc = {"source": "N-TORC(Y)", "kind": "dense", "n_in": "64.0", "n_out": "8.0", "rf": "32.0", "prec_bits": "16.0"}
@@ -139,6 +142,8 @@ def test_sweeps(tmp_path: Path) -> None:
             {**wa, "prec_bits": "8.0", "strategy": "latency", "success": "True", **measured},
             {**wa, "prec_bits": "4.0", "strategy": "latency", "success": "False"},
             {**n_torc, "strategy": "see SOURCES", "success": "True", **measured, "ii_max": ""},
+            {**n_torc, "kind": "conv1d", "n_in": "1.0", "seq_len": "128.0", "rf": "6.0", **SWEPT, **measured},
+            {**n_torc, "kind": "conv1d", "n_in": "4.0", "seq_len": "128.0", "rf": "12.0", **SWEPT, **measured},
             {**n_torc, "kind": "lstm", "strategy": "see SOURCES", "success": "True", **measured},
         ],
     )
@@ -151,12 +156,19 @@ def test_sweeps(tmp_path: Path) -> None:
     assert found == [
         ("wa-hls4ml-search(X)", "2020.1", 64, 8, 64),
         ("N-TORC(HeRCLab)", "2019.1", 32, 8, None),
+        ("N-TORC(HeRCLab)", "2019.1", 6, 8, 64),
+        ("N-TORC(HeRCLab)", "2019.1", 12, 8, 64),
         ("N-TORC(HeRCLab)", "2019.1", 16, 8, None),
     ]
     assert [(run.finished, run.layer.strategy) for run in samples.runs] == [
         (True, "resource"), (True, "latency"), (False, "latency"),
     ]  # fmt: skip
     assert samples.layers[0].setting.clock_period_ns == 5.0
+    first, second = (s.layer for s in samples.layers if s.layer.kind == "conv1d")
+    # Behind a pool of two, except the first; three wide, padded to the same length.
+    assert (first.n_in, first.n_out, first.kernel, first.input_size, first.output_size) == (1, 8, (3,), (130,), (128,))
+    assert (second.n_in, second.input_size, second.output_size) == (4, (66,), (64,))
+    assert {s.setting.io_type for s in samples.layers[1:]} == {"io_stream"}
     # The second table repeats a configuration of the first: one sample, not two.
     assert dict(samples.skipped)["ntorc_merged_by_config.csv row 2"].startswith("the same as dense_layers")
 

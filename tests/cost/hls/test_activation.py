@@ -118,3 +118,14 @@ def test_comparison_and_adder_tables():
     assert [compare_lut(width, ULTRASCALE) for width in (8, 16, 32)] == [11, 13, 18]
     assert adder_lut(20, ULTRASCALE) == 20
     assert adder_lut(20, replace(ULTRASCALE, version="2022.2")) == 27
+
+
+def test_leaky_relu_multiplies_every_channel():
+    """Keb-L/hls4ml-data: 480 and 3112 LUT for 8 and 64 channels of 16 bits, one DSP each, 256 positions in 259."""
+    stream = replace(ULTRASCALE, io_type="io_stream")
+    for n, lut in ((8, 480), (64, 3112)):
+        got = activation.predict(layer("leaky_relu", n, output_size=(16, 16)), stream, activation.DEFAULTS)
+        assert got.lut == pytest.approx(lut, rel=0.02)
+        assert (got.dsp, got.bram18, got.latency_cycles, got.ii) == (n, 0, 259, 259)
+    narrow = replace(layer("leaky_relu", 8), input_type=FixedPoint(4, 2))
+    assert activation.predict(narrow, ULTRASCALE, activation.DEFAULTS).dsp == 0

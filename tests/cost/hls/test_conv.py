@@ -157,3 +157,15 @@ def test_constant_weights_are_the_dense_layer_of_strategy_latency_at_every_pixel
     assert got.lut > (single.lut or 0)
     at_one = replace(layer, strategy="resource")
     assert conv.predict(at_one, STREAM, conv.DEFAULTS) == got
+
+
+def test_positions_that_are_computed_side_by_side():
+    parallel = replace(STREAM, io_type="io_parallel")
+    one = conv.predict(image(4, 8, 3, 10, 8, 36), parallel, conv.DEFAULTS)
+    wide = replace(image(4, 8, 3, 10, 8, 36), parallelization_factor=4)
+    four = conv.predict(wide, parallel, conv.DEFAULTS)
+    assert (four.ii, four.dsp) == ((one.ii or 0) / 4, 4 * (one.dsp or 0))
+    assert four.bram18 == one.bram18  # one memory of weights for all
+    assert four.ff == pytest.approx(4 * (one.ff or 0))
+    # a stream brings one position after the other, whatever is asked for
+    assert conv.predict(wide, STREAM, conv.DEFAULTS) == conv.predict(image(4, 8, 3, 10, 8, 36), STREAM, conv.DEFAULTS)

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from trigger_prune.cost.hls import dense_latency
 from trigger_prune.cost.hls.calibration import Calibration
-from trigger_prune.cost.hls.design import LayerEstimate
+from trigger_prune.cost.hls.design import HlsLayer, LayerEstimate
 from trigger_prune.cost.hls.from_spec import design_from_spec
+from trigger_prune.cost.hls.layers import predict_layer, spread_of_layer
 from trigger_prune.cost.hls.model import HlsAnalyticCost, design_hash, intervals
 from trigger_prune.cost.hls.network import predict_design
 from trigger_prune.cost.network import NetworkSpec, WeightLayer
@@ -143,3 +145,56 @@ def test_the_shipped_calibration_is_used_by_default(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(module, "shipped_calibration", lambda: shipped)
     assert HlsAnalyticCost().calibration is shipped
     assert HlsAnalyticCost(Calibration()).calibration is not shipped
+
+
+def test_designs_unlike_those_measured_have_the_intervals_of_their_layers() -> None:
+    narrow = {"lut": (0.9, 1.1), "dsp": (1.0, 1.0), "latency_cycles": (0.9, 1.1), "ii": (1.0, 1.0)}
+    wide = {"lut": (0.5, 3.0), "dsp": (1.0, 1.0), "latency_cycles": (1.0, 2.0), "ii": (1.0, 1.5)}
+    layers = {"dense_resource": wide, "activation": narrow}
+    model = HlsAnalyticCost(Calibration(spread={"network": narrow, **layers}))
+    resource = Target(strategy="Resource", reuse_factor=4)
+    design = design_from_spec(spec(), resource)
+    total, each = predict_design(design, model.calibration)
+    found = model.estimate(spec(), resource).interval_90
+    dense_lut = sum(e.lut or 0 for e, layer in zip(each, design.layers, strict=True) if layer.kind == "dense")
+    rest = (total.lut or 0) - dense_lut
+    assert found["lut"] == pytest.approx((0.5 * dense_lut + 0.9 * rest, 3 * dense_lut + 1.1 * rest))
+    assert found["dsp"] == (total.dsp, total.dsp)
+    assert found["ii"] == pytest.approx((total.ii, 1.5 * (total.ii or 0)))
+    assert found["latency_cycles"][1] > 1.5 * (total.latency_cycles or 0)
+    # Errors of such whole designs count where they are larger.
+    known = Calibration(spread={"network": narrow, **layers, "network_other": {"lut": (0.1, 9.0)}})
+    assert HlsAnalyticCost(known).estimate(spec(), resource).interval_90["lut"] == pytest.approx(
+        (0.1 * (total.lut or 0), 9 * (total.lut or 0))
+    )
+    # Dense layers of strategy latency keep the spread of the designs that were like them.
+    plain = model.estimate(spec(), Target())
+    exact, _ = predict_design(design_from_spec(spec(), Target()), model.calibration)
+    assert plain.interval_90["lut"] == pytest.approx((0.9 * (exact.lut or 0), 1.1 * (exact.lut or 0)))
+
+
+def test_convolutions_of_constants_follow_the_calibration_of_dense_layers() -> None:
+    weight = np.random.default_rng(0).integers(-100, 100, (4, 3, 3))
+    layer = HlsLayer(
+        "c", "conv1d", 3, 4, INPUT, INPUT, weight=weight, weight_type=FixedPoint(8, 1),
+        kernel=(3,), stride=(1,), input_size=(10,), output_size=(8,),
+    )  # fmt: skip
+    setting = design_from_spec(spec(), Target()).setting
+    fitted = {name: 1.5 * value for name, value in dense_latency.DEFAULTS.items() if "lut" in name}
+    plain, scaled = (
+        predict_layer(layer, setting, Calibration(families={"dense_latency": changed})) for changed in ({}, fitted)
+    )
+    assert scaled.lut is not None and plain.lut is not None and scaled.lut > plain.lut
+    known = Calibration(spread={"conv": {"lut": (0.9, 3.0), "dsp": (1.0, 1.0)}, "dense_latency": {"dsp": (0.8, 1.1)}})
+    assert spread_of_layer(layer, known) == {"lut": (0.9, 3.0), "dsp": (0.8, 1.1)}
+    in_memory = replace(layer, strategy="resource", reuse_factor=9)
+    assert spread_of_layer(in_memory, known) == known.spread["conv"]
+
+
+def test_weights_in_memory_at_a_reuse_factor_of_one_are_constants() -> None:
+    latency, resource = (design_from_spec(spec(), Target(strategy=name)) for name in ("Latency", "Resource"))
+    assert resource.layers[0].strategy == "resource"
+    calibration = Calibration(families={"dense_latency": {"lut_per_adder_bit_2022": 2.0}}, spread=SPREAD)
+    one, other = (predict_layer(d.layers[0], d.setting, calibration) for d in (latency, resource))
+    assert one == other
+    assert spread_of_layer(resource.layers[0], calibration) == SPREAD["dense_latency"]

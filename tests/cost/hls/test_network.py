@@ -244,3 +244,15 @@ def test_whole_networks_of_a_project_left_out() -> None:
             [getattr(report, name) for _, report in predicted],
         )
         assert error <= limit, (name, error)
+
+
+def test_errors_are_those_of_like_designs() -> None:
+    plain = HlsDesign((dense("a", 4, 8), relu("r", 8, QUANTISED), dense("b", 8, 5)), SETTING)
+    assert network.error_family(plain) == "network"
+    others = (
+        replace(plain, setting=replace(SETTING, io_type="io_stream")),
+        replace(plain, layers=(dense("a", 4, 8, strategy="resource"), *plain.layers[1:])),
+        replace(plain, layers=(*plain.layers, HlsLayer("c", "conv1d", 5, 2, SIGNED, SIGNED))),
+        replace(plain, layers=(*plain.layers, HlsLayer("c", "add", 5, 5, SIGNED, SIGNED))),
+    )
+    assert [network.error_family(design) for design in others] == ["network_other"] * 4

@@ -4,8 +4,9 @@ Two answers, the wider of which holds:
 
 * split conformal quantiles (Vovk, Gammerman and Shafer 2005) by group: samples of one network err together, so every
   network counts the same, and the level is raised for the next network as it would be for the next sample;
-* while there are few networks, Student's t on the logarithm of truth / estimate, every project counting the same, with
-  as many degrees of freedom as there are projects: what designs of two sites agree on, a third need not.
+* while there are few networks, or they are all of one or two projects, Student's t on the logarithm of truth /
+  estimate, every project counting the same, with as many degrees of freedom as there are projects: what designs of two
+  sites agree on, a third need not.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from trigger_prune.cost.calibration.predictions import Prediction, by_quantity
 COVERAGE = 0.90
 ENOUGH = 20
 """Networks from which the quantiles alone are trusted."""
+_ENOUGH_PROJECTS = 3
+"""The many layers of one sweep say little about those of another site."""
 _HARDLY_ANY = 3
 _AT_LEAST = math.log(1.5)
 """Half width for a count that varies, where fewer than three networks were seen."""
@@ -47,8 +50,8 @@ def interval(predictions: Sequence[Prediction], coverage: float = COVERAGE) -> t
     logs = np.log([ratio(prediction) for prediction in predictions])
     networks = Counter(prediction.network for prediction in predictions)
     low, high = _quantiles(logs, np.array([1 / networks[p.network] for p in predictions]), len(networks), coverage)
-    if len(networks) < ENOUGH:
-        projects = sorted({prediction.project for prediction in predictions})
+    projects = sorted({prediction.project for prediction in predictions})
+    if len(networks) < ENOUGH or len(projects) < _ENOUGH_PROJECTS:
         of_project = np.array([[p.project == name for p in predictions] for name in projects])
         # Mean square of each project, and of these the mean.
         square = float(np.mean(of_project @ logs**2 / of_project.sum(axis=1)))

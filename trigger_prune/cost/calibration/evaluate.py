@@ -86,7 +86,7 @@ def error_lines(predictions: Iterable[Prediction]) -> tuple[Line, ...]:
     """Lines of every family: over everything, per project, and per tool where there are several."""
     chosen = list(predictions)
     lines: list[Line] = []
-    for family in sorted({p.family for p in chosen}, key=lambda name: (name != "network", name)):
+    for family in sorted({p.family for p in chosen}, key=lambda name: (not name.startswith("network"), name)):
         of_family = [p for p in chosen if p.family == family]
         lines += _lines(family, "everything", of_family)
         keys: Sequence[Callable[[Prediction], str]] = (lambda p: p.project, lambda p: p.tool)

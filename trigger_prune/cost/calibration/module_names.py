@@ -35,6 +35,7 @@ _KINDS: tuple[tuple[str, LayerKind], ...] = (
     ("pointwise_conv_2d", "conv2d"),
     ("normalize", "batchnorm"),
     ("relu", "relu"),
+    ("leaky_relu", "leaky_relu"),
     ("softmax", "softmax"),
     ("sigmoid", "sigmoid"),
     ("tanh", "tanh"),
@@ -45,6 +46,13 @@ _KINDS: tuple[tuple[str, LayerKind], ...] = (
     ("add", "add"),
     ("concatenate", "concatenate"),
 )
+
+_NAMED_AFTER_WINDOWS = re.compile(r"(?:\w+_)?conv_[12]d|(?:\w+_)?pooling[12]d|zeropad[12]d|leaky_relu")
+_OWN = re.compile(
+    r"(?:(?:(?:pointwise_|depthwise_|separable_)?conv_[12]d|(?:global_)?pooling[12]d|zeropad[12]d)"
+    r"(?:_(?:large|cl|cl2|cf|latency|resource|buffer|encoded))*|leaky_relu(?:_stream)?)(?:_s)?"
+)
+"""``conv_2d_cl``, ``conv_1d_latency_cl``, ``pooling2d_cl`` ...; a project's own end otherwise (``conv_2d_cl_me``)."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +99,13 @@ def _parse(text: str, pattern: re.Pattern[str]) -> FunctionName:
     return FunctionName(
         function.group(0) if function else text, types[0], types[1], config.group(1) if config else None
     )
+
+
+def is_hls4mls_own(function: str) -> bool:
+    """False for a function on windows or a leaky ReLU that is a project's own variant of hls4ml's, by its name."""
+    if not _NAMED_AFTER_WINDOWS.match(function):
+        return True
+    return _OWN.fullmatch(function) is not None
 
 
 def kind_of(function: str) -> LayerKind:

@@ -9,16 +9,17 @@ from trigger_prune.cost.calibration.metrics import QUANTITIES, Errors, errors
 from trigger_prune.cost.calibration.samples import Origin, Samples
 from trigger_prune.cost.hls.calibration import Calibration
 from trigger_prune.cost.hls.design import DesignSample, HlsSetting, LayerEstimate, LayerSample
-from trigger_prune.cost.hls.layers import family_of, predict_layer
+from trigger_prune.cost.hls.layers import family_of, predict_layer, spread_of_layer
 from trigger_prune.cost.hls.model import HlsAnalyticCost, intervals
-from trigger_prune.cost.hls.network import FAMILY as NETWORK
+from trigger_prune.cost.hls.network import error_family
 from trigger_prune.cost.report import HardwareReport
 from trigger_prune.errors import CostError
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One quantity of one layer or design. ``family`` is that of the formulas; of whole designs it is ``network``."""
+    """One quantity of one layer or design. ``family`` is that of the formulas; of whole designs it is ``network`` or
+    ``network_other``."""
 
     family: str
     quantity: str
@@ -58,7 +59,7 @@ def layer_predictions(sample: LayerSample, origin: Origin, calibration: Calibrat
     """Every quantity of a layer that is both estimated and measured. Raises CostError for one without formulas."""
     family = family_of(sample.layer)
     estimate = predict_layer(sample.layer, sample.setting, calibration)
-    ranges = intervals(estimate, calibration.spread.get(family, {}))
+    ranges = intervals(estimate, spread_of_layer(sample.layer, calibration))
     return [
         Prediction(
             family,
@@ -80,7 +81,7 @@ def design_predictions(sample: DesignSample, estimate: HardwareReport, origin: O
     """Every quantity of a design that is both estimated and measured."""
     return [
         Prediction(
-            NETWORK,
+            error_family(sample.design),
             quantity,
             sample.name,
             sample.project,

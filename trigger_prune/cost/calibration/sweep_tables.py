@@ -16,6 +16,10 @@ from trigger_prune.fixed_point import FixedPoint
 WA_HLS4ML = HlsSetting("vivado_hls", "2020.1", "xcu250-figd2104-2L-e", "virtexuplus", 5.0)
 N_TORC = HlsSetting("vivado_hls", "2019.1", "xczu7ev-ffvc1156-2-e", "zynquplus", 4.0, io_type="io_stream")
 N_TORC_NAME = "N-TORC(HeRCLab)"
+N_TORC_KERNEL = 3
+"""Of all convolutions of N-TORC, padded to the length of their input."""
+N_TORC_POOL = 2
+"""In front of every convolution but the first, which has one channel."""
 DATA = FixedPoint(16, 6)
 """Type of inputs, results and, in wa-hls4ml-search, accumulators: the column ``prec_bits`` is that of the weights."""
 
@@ -99,13 +103,17 @@ def read_n_torc(row: Row, read: Collector) -> None:
 
 
 def _read_n_torc(row: Row, read: Collector, reuse_factor: int, n_out: int, suffix: str) -> None:
-    if row.required_text("kind") != "dense":
-        return read.skip(row.source, f"kind {row.text('kind')}: the table states no kernel or cell")
+    kind = row.required_text("kind")
+    if kind not in ("dense", "conv1d"):
+        return read.skip(row.source, f"kind {kind}: no formulas")
     merged = bool(suffix)
     n_in = row.required_integer("n_in")
-    # N-TORC lets hls4ml choose the accumulator: wide enough for a sum of n_in products.
-    accumulator = FixedPoint(2 * DATA.width + 1 + math.ceil(math.log2(n_in)), 2 * DATA.integer + 1)
-    layer = _dense(n_in, n_out, min(reuse_factor, n_in * n_out), DATA.width, accumulator)
+    products = n_in * (N_TORC_KERNEL if kind == "conv1d" else 1)
+    # N-TORC lets hls4ml choose the accumulator: wide enough for a sum of that many products.
+    accumulator = FixedPoint(2 * DATA.width + 1 + math.ceil(math.log2(products)), 2 * DATA.integer + 1)
+    layer = _dense(n_in, n_out, min(reuse_factor, products * n_out), DATA.width, accumulator)
+    if kind == "conv1d":
+        layer = _padded_convolution(layer, row.required_integer("seq_len") // (N_TORC_POOL if n_in > 1 else 1))
     if reuse_factor == 1:
         return read.skip(row.source, "reuse factor 1: constant weights, which are unknown")
     measured = LayerEstimate(
@@ -132,6 +140,19 @@ def _dense(n_in: int, n_out: int, reuse_factor: int, weight_bits: int, accumulat
         reuse_factor=reuse_factor,
         accum_type=accumulator,
         weight_type=FixedPoint(weight_bits, weight_bits // 2),
+    )
+
+
+def _padded_convolution(layer: HlsLayer, length: int) -> HlsLayer:
+    """A dense layer's sizes as channels and filters of a convolution over ``length`` positions."""
+    return replace(
+        layer,
+        name=f"conv1d_{length}x{layer.n_in}x{layer.n_out}_rf{layer.reuse_factor}",
+        kind="conv1d",
+        kernel=(N_TORC_KERNEL,),
+        stride=(1,),
+        input_size=(length + N_TORC_KERNEL - 1,),
+        output_size=(length,),
     )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from trigger_prune.cost.calibration import sweep_tables
+from trigger_prune.cost.calibration.module_names import is_hls4mls_own
 from trigger_prune.cost.calibration.rows import Row, read_rows
 from trigger_prune.cost.calibration.samples import Origin, Samples, digest, report_fingerprint
 from trigger_prune.cost.calibration.table_layers import (
@@ -100,6 +101,8 @@ def _read_layer(row: Row, shared: _Shared, read: sweep_tables.Collector) -> None
         return read.skip(row.source, "a part of another layer's module")
     if row.flag("bad_model"):
         return read.skip(row.source, "the stored model is not the synthesised network")
+    if not is_hls4mls_own(row.text("func") or ""):
+        return read.skip(row.source, f"{row.text('func')} is the project's own variant of a function of hls4ml")
     layer = layer_of(shared.entries.get(_key(row), {}), row)
     if layer.kind == "other":
         return read.skip(row.source, f"no formulas for {row.text('func')}")
@@ -116,7 +119,7 @@ def _read_layer(row: Row, shared: _Shared, read: sweep_tables.Collector) -> None
 
 def _read_design(row: Row, by_config: Mapping[tuple[str, str], Row], read: sweep_tables.Collector) -> None:
     design_name, project = row.required_text("design"), row.required_text("project")
-    csynth = _csynth_report(row)
+    csynth = csynth_report(row)
     vsynth = _vsynth_report(row, csynth)
     if vsynth is not None:
         read.pair(csynth, vsynth, project)
@@ -174,7 +177,7 @@ def _entries(row: Row) -> list[dict[str, Any]]:
     return [entry for entry in entries if not str(entry.get("config", "")).endswith("_mult")]
 
 
-def _csynth_report(row: Row) -> HardwareReport:
+def csynth_report(row: Row) -> HardwareReport:
     setting: HlsSetting = setting_of(row, row.text("family") or "")
     return HardwareReport(
         stage=CostStage.CSYNTH,

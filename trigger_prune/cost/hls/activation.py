@@ -1,10 +1,11 @@
-"""Activations: ReLU, quantising ReLU, linear, sigmoid / tanh tables, softmax.
+"""Activations: ReLU, quantising ReLU, leaky ReLU, linear, sigmoid / tanh tables, softmax.
 
 Exact or nearly so, as csynth counts (module reports of Vivado HLS 2019.1-2019.2 and Vitis HLS 2021.1; 2022 and later
 are declared constants of reports that are not public):
 
 * ReLU: a comparison and a selection an element (``comparison.py``): 28 LUT at 16 bits to 2022, no register.
 * ReLU that rounds and saturates: per bit of input and output together; registered below 4 ns.
+* leaky ReLU: a ReLU with one multiplication by a constant an element, in DSPs by its widths.
 * sigmoid, tanh: one table of 18-bit entries for two elements (both ports of a block RAM), indexed after a shift and a
   clamp of the input.
 * softmax ``stable``: DSP = n, tables 2019.2 ceil(n/2) + 1, 2021.1 n, from 2022 2 (ceil(n/2) + 1); latency grows with
@@ -16,13 +17,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from trigger_prune.cost.hls.comparison import adder_lut, compare_lut
 from trigger_prune.cost.hls.design import HlsLayer, HlsSetting, LayerEstimate, LayerSample
 from trigger_prune.cost.hls.log_fit import fit_positive
-from trigger_prune.cost.hls.multiplier import wide_port
+from trigger_prune.cost.hls.multiplier import dsp_per_multiplication, wide_port
 from trigger_prune.errors import CostError
 from trigger_prune.fixed_point import Overflow, Rounding
 
@@ -33,6 +35,8 @@ DEFAULTS: Mapping[str, float] = {
     "quantise_ff_per_bit": 1.4,
     "stream_lut_channel": 18.0,
     "stream_cycles": 3.0,
+    "leaky_lut": 100.0,
+    "leaky_lut_element": 1.0,
     "dataflow_lut": 9.0,
     "table_lut_per_bit": 8.0,
     "table_lut_per_bit_virtex7": 8.0,
@@ -49,6 +53,7 @@ DEFAULTS: Mapping[str, float] = {
 _TABLE_ROWS = 1024
 _TABLE_BITS = 18
 _QUANTISE_REGISTERED_BELOW_NS = 4.0
+_LEAKY_CONTROL_FF = 18.0
 
 
 def predict(layer: HlsLayer, setting: HlsSetting, parameters: Mapping[str, float]) -> LayerEstimate:
@@ -58,6 +63,7 @@ def predict(layer: HlsLayer, setting: HlsSetting, parameters: Mapping[str, float
     """
     formulas: Mapping[str, Callable[[HlsLayer, HlsSetting, Mapping[str, float]], LayerEstimate]] = {
         "relu": _relu,
+        "leaky_relu": _leaky_relu,
         "linear": _linear,
         "sigmoid": _table,
         "tanh": _table,
@@ -100,6 +106,14 @@ def _relu(layer: HlsLayer, setting: HlsSetting, parameters: Mapping[str, float])
     selected = layer.output_type.width - (1 if layer.output_type == layer.input_type else 0)
     per_element = compare_lut(layer.input_type.width, setting) + selected
     return _elementwise(layer, setting, parameters, per_element)
+
+
+def _leaky_relu(layer: HlsLayer, setting: HlsSetting, parameters: Mapping[str, float]) -> LayerEstimate:
+    plain = _relu(layer, setting, parameters)
+    multiplication = dsp_per_multiplication(layer.input_type.width, layer.input_type.width, setting)
+    lut = (plain.lut or 0.0) + parameters["leaky_lut"] + parameters["leaky_lut_element"] * layer.n_out
+    ff = (plain.ff or 0.0) + (_LEAKY_CONTROL_FF if setting.io_type == "io_stream" else 0.0)
+    return replace(plain, lut=lut, ff=ff, dsp=float(multiplication * layer.n_out))
 
 
 def _linear(layer: HlsLayer, setting: HlsSetting, parameters: Mapping[str, float]) -> LayerEstimate:

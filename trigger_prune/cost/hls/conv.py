@@ -1,13 +1,14 @@
 """Convolutions: a matrix product (``dense_resource`` or ``dense_latency``) that is fed one position after the other.
 
 K = kernel x channels inputs and F filters make the product. With P positions (of the padded input in io_stream, of the
-output in io_parallel, where hls4ml's parallelisation factor is 1 by default):
+output in io_parallel):
 
 * io_stream, line buffer, strategy resource: latency = II = P (RF + c), c cycles to shift the window and accumulate: 4
   in Vivado HLS 2019.2 at 5 ns, 9 to 11 in N-TORC's at 4 ns. Positions that produce no output take 2, so the least is
   2 P.
 * io_stream, strategy latency: P x II of the product, plus its depth.
-* io_parallel: P x II of the product, plus its depth; a selector picks the window out of the array.
+* io_parallel: P x II of the product, plus its depth; a selector picks the window out of the array. With hls4ml's
+  parallelisation factor F there are P / F steps, and F products that share one memory of weights.
 * DSP and block RAM are those of the product.
 * LUT and FF (resource): the terms of ``dense_resource``, with coefficients of their own.
 
@@ -54,9 +55,10 @@ _FIFO_BITS = 1024
 
 
 def positions(layer: HlsLayer, setting: HlsSetting) -> int:
-    """Steps of one inference: every pixel of the padded input (io_stream), every pixel of the output (io_parallel)."""
+    """Steps of one inference: every pixel of the padded input (io_stream), every pixel of the output (io_parallel), or
+    as many pixels at a time as the parallelisation factor says."""
     if setting.io_type == "io_parallel":
-        return math.prod(layer.output_size)
+        return -(-math.prod(layer.output_size) // layer.parallelization_factor)
     stride = layer.stride or (1,) * len(layer.output_size)
     padded = [
         max(size, (out - 1) * step + width)
@@ -77,15 +79,24 @@ def matrix_product(layer: HlsLayer) -> HlsLayer:
     )
 
 
-def predict(layer: HlsLayer, setting: HlsSetting, parameters: Mapping[str, float]) -> LayerEstimate:
+def has_constant_weights(layer: HlsLayer) -> bool:
+    """Whether the product is one of constants (``dense_latency``), as in strategy latency and at reuse factor 1."""
+    return layer.strategy not in ("resource", "resource_unrolled") or layer.reuse_factor == 1
+
+
+def predict(
+    layer: HlsLayer,
+    setting: HlsSetting,
+    parameters: Mapping[str, float],
+    constants: Mapping[str, float] = dense_latency.DEFAULTS,
+) -> LayerEstimate:
     """Cost of one convolution. ``input_size``, ``output_size``, ``kernel``, ``stride`` are spatial, all of one
-    length."""
+    length; ``constants`` are the coefficients of a product of constants."""
     strategy = effective_strategy(layer.strategy, layer.reuse_factor, layer.kind, setting.io_type)
     steps = positions(layer, setting)
     product = replace(matrix_product(layer), strategy=strategy)
     inside = replace(setting, io_type="io_parallel")
-    in_memory = strategy in ("resource", "resource_unrolled") and layer.reuse_factor > 1
-    if in_memory:
+    if not has_constant_weights(layer):
         core = dense_resource.predict(product, inside, dense_resource.DEFAULTS)
         lut = sum(
             parameters[f"lut_{name}"] * term for name, term in zip(LUT_TERMS, _lut_terms(layer, setting), strict=True)
@@ -96,16 +107,20 @@ def predict(layer: HlsLayer, setting: HlsSetting, parameters: Mapping[str, float
         interval = steps * (layer.reuse_factor + parameters["cycles"] + _kernel_window(layer))
         latency = interval
     else:
-        core = dense_latency.predict(replace(product, strategy="latency"), inside, dense_latency.DEFAULTS)
+        core = dense_latency.predict(replace(product, strategy="latency"), inside, constants)
         lut = (core.lut or 0.0) + parameters["latency_lut_window"] * product.n_in
         ff = (core.ff or 0.0) + parameters["latency_ff_window_bit"] * product.n_in * layer.input_type.width
         interval = steps * max(core.ii or 1.0, 1.0)
         latency = interval + (core.latency_cycles or 0.0)
+    copies = layer.parallelization_factor if setting.io_type == "io_parallel" else 1
+    lut, ff = copies * lut, copies * ff
+    dsp = None if core.dsp is None else copies * core.dsp
     if setting.io_type == "io_parallel" and steps > 1:
-        lut += parameters["parallel_select_bit"] * product.n_in * layer.input_type.width * 2 ** (steps - 1).bit_length()
+        selected = copies * product.n_in * layer.input_type.width
+        lut += parameters["parallel_select_bit"] * selected * 2 ** (steps - 1).bit_length()
     window_blocks = _window_blocks(layer) if setting.io_type == "io_stream" else 0
     bram18 = None if core.bram18 is None else core.bram18 + window_blocks
-    return LayerEstimate(lut, ff, core.dsp, bram18, latency, interval)
+    return LayerEstimate(lut, ff, dsp, bram18, latency, interval)
 
 
 def fit(samples: Sequence[LayerSample], parameters: Mapping[str, float]) -> dict[str, float]:

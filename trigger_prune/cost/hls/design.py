@@ -21,6 +21,7 @@ LayerKind = Literal[
     "conv2d",
     "batchnorm",
     "relu",
+    "leaky_relu",
     "softmax",
     "sigmoid",
     "tanh",
@@ -77,6 +78,7 @@ class HlsLayer:
     n_zeros         zero weights, as the header states them (None = unknown)
     features        what is known of weights that are themselves unknown (``features.WeightFeatures``)
     kernel, stride, input_size, output_size     convolution and pooling; () otherwise
+    parallelization_factor      output positions of a convolution that io_parallel computes at a time
     table_size      entries of an activation table; ``implementation`` of a softmax (stable, latency, argmax, legacy)
     """
 
@@ -101,6 +103,7 @@ class HlsLayer:
     output_size: tuple[int, ...] = ()
     table_size: int = 1024
     implementation: str = "stable"
+    parallelization_factor: int = 1
 
     @property
     def n_weights(self) -> int:

@@ -13,6 +13,7 @@ _BY_KIND = {
     "conv2d": "conv",
     "batchnorm": "batch_norm",
     "relu": "activation",
+    "leaky_relu": "activation",
     "softmax": "activation",
     "sigmoid": "activation",
     "tanh": "activation",
@@ -33,8 +34,15 @@ _DENSE = {
 
 
 def family_of(layer: HlsLayer) -> str:
-    """Name of the module that predicts ``layer``. Raises CostError for a kind without formulas."""
-    family = _DENSE[layer.strategy] if layer.kind == "dense" else _BY_KIND.get(layer.kind)
+    """Name of the module that predicts ``layer``. Raises CostError for a kind without formulas.
+
+    At a reuse factor of 1 the compiler sees constants in every strategy.
+    """
+    in_memory = layer.strategy in ("resource", "resource_unrolled")
+    if layer.kind == "dense":
+        family: str | None = "dense_latency" if in_memory and layer.reuse_factor == 1 else _DENSE[layer.strategy]
+    else:
+        family = _BY_KIND.get(layer.kind)
     if family is None:
         raise CostError(f"layer {layer.name!r}: no cost formula for a layer of kind {layer.kind!r}")
     return family
@@ -44,5 +52,27 @@ def predict_layer(layer: HlsLayer, setting: HlsSetting, calibration: Calibration
     """Cost of one layer. Raises CostError for a layer without formulas."""
     family = family_of(layer)
     module = importlib.import_module(f"trigger_prune.cost.hls.{family}")
-    estimate: LayerEstimate = module.predict(layer, setting, calibration.parameters(module.FAMILY, module.DEFAULTS))
+    parameters = calibration.parameters(module.FAMILY, module.DEFAULTS)
+    if family == "conv":
+        from trigger_prune.cost.hls import conv, dense_latency
+
+        constants = calibration.parameters(dense_latency.FAMILY, dense_latency.DEFAULTS)
+        return conv.predict(layer, setting, parameters, constants)
+    estimate: LayerEstimate = module.predict(layer, setting, parameters)
     return estimate
+
+
+def spread_of_layer(layer: HlsLayer, calibration: Calibration) -> dict[str, tuple[float, float]]:
+    """Factors by quantity that enclose 90 % of the truth. Those of convolutions were found on weights in memory: of
+    constant ones the wider of theirs and those of dense layers with constant weights."""
+    family = family_of(layer)
+    spread = dict(calibration.spread.get(family, {}))
+    if family != "conv":
+        return spread
+    from trigger_prune.cost.hls import conv, dense_latency
+
+    if conv.has_constant_weights(layer):
+        for quantity, (low, high) in calibration.spread.get(dense_latency.FAMILY, {}).items():
+            own = spread.get(quantity, (low, high))
+            spread[quantity] = (min(low, own[0]), max(high, own[1]))
+    return spread

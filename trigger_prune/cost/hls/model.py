@@ -7,7 +7,7 @@ prediction intervals are its spreads, found on projects that were left out of th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,8 @@ import numpy as np
 from trigger_prune.cost.hls.calibration import Calibration, shipped_calibration
 from trigger_prune.cost.hls.design import HlsDesign, LayerEstimate
 from trigger_prune.cost.hls.from_spec import HLS_VERSION, design_from_spec
-from trigger_prune.cost.hls.layers import family_of
-from trigger_prune.cost.hls.network import FAMILY, predict_design
+from trigger_prune.cost.hls.layers import spread_of_layer
+from trigger_prune.cost.hls.network import FAMILY, OTHER_FAMILY, error_family, predict_design
 from trigger_prune.cost.hls.operators import uncertainty_ns
 from trigger_prune.cost.network import NetworkSpec
 from trigger_prune.cost.report import Available, CostStage, HardwareReport, LayerCost
@@ -27,7 +27,7 @@ from trigger_prune.target import Target
 if TYPE_CHECKING:
     from torch import nn
 
-TOOL_VERSION = "1"
+TOOL_VERSION = "2"
 """Changes with every change of the formulas, so that stored reports are not mixed."""
 
 QUANTITIES = tuple(f.name for f in fields(LayerEstimate))
@@ -87,7 +87,7 @@ class HlsAnalyticCost:
                     bram18=_rounded(estimate.bram18),
                     latency_cycles=_rounded(estimate.latency_cycles),
                     ii=_rounded(estimate.ii),
-                    interval_90=intervals(estimate, self.calibration.spread.get(family_of(layer), {})),
+                    interval_90=intervals(estimate, spread_of_layer(layer, self.calibration)),
                 )
                 for layer, estimate in zip(design.layers, layers, strict=True)
             ),
@@ -100,7 +100,7 @@ class HlsAnalyticCost:
             predicts=CostStage.CSYNTH,
             available=Available(part.lut, part.ff, part.dsp, part.bram18, part.uram) if part else None,
             clock_uncertainty_ns=uncertainty_ns(setting),
-            interval_90=intervals(total, self.calibration.spread.get(FAMILY, {})),
+            interval_90=design_intervals(design, total, layers, self.calibration),
             lut=_rounded(total.lut),
             ff=_rounded(total.ff),
             dsp=_rounded(total.dsp),
@@ -124,6 +124,36 @@ def intervals(estimate: LayerEstimate, spread: Mapping[str, tuple[float, float]]
         # Spreads below one unit are those of value + 1 (spread.ratios).
         shift = 1.0 if value < 1 else 0.0
         result[name] = (max((value + shift) * low - shift, 0.0), (value + shift) * high - shift)
+    return result
+
+
+def design_intervals(
+    design: HlsDesign, total: LayerEstimate, layers: Sequence[LayerEstimate], calibration: Calibration
+) -> dict[str, tuple[float, float]]:
+    """90 % prediction intervals of a whole design.
+
+    Of a design unlike those the network's spread was found with, the wider of two: the spread of such other designs
+    (where there is none, that of ``network``), and the intervals of the layers put together: their ends added, for the
+    interval and the latency of layers that overlap the largest.
+    """
+    spread = calibration.spread.get(FAMILY, {})
+    if error_family(design) == FAMILY:
+        return intervals(total, spread)
+    result = intervals(total, {**spread, **calibration.spread.get(OTHER_FAMILY, {})})
+    parts = [
+        intervals(estimate, spread_of_layer(layer, calibration))
+        for layer, estimate in zip(design.layers, layers, strict=True)
+    ]
+    for name, (low, high) in result.items():
+        value = getattr(total, name)
+        own = [getattr(estimate, name) or 0.0 for estimate in layers]
+        ends = [part.get(name, (each, each)) for part, each in zip(parts, own, strict=True)]
+        combined = max if name == "ii" or (name == "latency_cycles" and value < sum(own)) else sum
+        # What lies between the layers is as uncertain as the whole.
+        between = value - combined(own)
+        least = combined([end[0] for end in ends]) + between * (low / value if value else 1.0)
+        most = combined([end[1] for end in ends]) + between * (high / value if value else 1.0)
+        result[name] = (max(min(low, least), 0.0), max(high, most))
     return result
 
 

@@ -35,6 +35,9 @@ DEFAULTS: Mapping[str, float] = {
     "control_lut": 18.0,
     "control_lut_per_ii": 5.1,
 }
+OTHER_FAMILY = "network_other"
+"""Of the errors of designs that are not dense layers of strategy latency in io_parallel: reported apart."""
+_ACTIVATIONS = ("relu", "linear", "sigmoid", "tanh", "softmax", "batchnorm")
 _ELEMENTWISE = ("relu", "linear", "sigmoid", "tanh", "batchnorm")
 _WHOLE_INPUT = ("dense", "global_pool", "softmax")
 _QUANTITIES = ("lut", "ff", "dsp", "bram18", "latency_cycles", "ii")
@@ -60,6 +63,15 @@ def is_dataflow(design: HlsDesign) -> bool:
     if design.setting.io_type == "io_stream":
         return True
     return any(layer.strategy == "resource" and layer.n_weights for layer in design.layers)
+
+
+def error_family(design: HlsDesign) -> str:
+    """Whose errors an estimate of ``design`` has: ``network`` for dense layers of strategy latency and activations in
+    io_parallel, which nearly all reports are of; ``network_other`` for the rest."""
+    plain = design.setting.io_type == "io_parallel" and all(
+        layer.kind in _ACTIVATIONS or (layer.kind == "dense" and layer.strategy == "latency") for layer in design.layers
+    )
+    return FAMILY if plain else OTHER_FAMILY
 
 
 def alive_outputs(design: HlsDesign) -> tuple[int, ...]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from trigger_prune.cost.calibration.rows import read_rows
 from trigger_prune.cost.calibration.samples import Samples, joined, with_weights
 from trigger_prune.cost.calibration.sweep_tables import READERS
 from trigger_prune.cost.calibration.tables import DESIGNS, LAYERS, read_tables
 from trigger_prune.errors import DataError, TriggerPruneError
+from trigger_prune.synthesis.calibration.instance_tables import find_report, read_instance_table
 from trigger_prune.synthesis.calibration.project_folder import find_projects, read_project
 
 TABLES = (DESIGNS, LAYERS, *READERS)
@@ -26,8 +29,12 @@ def collect_samples(paths: Sequence[Path]) -> Samples:
     for path in paths:
         if not path.exists():
             raise DataError(f"{path} does not exist")
-        root = path.resolve() if path.is_dir() else path.resolve().parent
-        tables += [read_tables(folder) for folder in _table_folders(root)]
+    roots = [path.resolve() if path.is_dir() else path.resolve().parent for path in paths]
+    for root in roots:
+        for folder in _table_folders(root):
+            table = read_tables(folder)
+            reports, used = _instance_tables(folder, roots)
+            tables += [replace(table, skipped=tuple(s for s in table.skipped if s[0] not in used)), reports]
         folders += [_project(folder, root) for folder in find_projects(root)]
     projects = joined(folders)
     samples = joined([*(with_weights(table, projects) for table in tables), projects])
@@ -41,6 +48,26 @@ def collect_samples(paths: Sequence[Path]) -> Samples:
 
 def _table_folders(root: Path) -> tuple[Path, ...]:
     return tuple(sorted({path.parent for name in TABLES for path in root.rglob(name)}))
+
+
+def _instance_tables(folder: Path, roots: Sequence[Path]) -> tuple[Samples, set[str]]:
+    """Designs of a table whose layers are known by the report of the network alone, and the rows that were read."""
+    if not (folder / DESIGNS).is_file():
+        return Samples(), set()
+    parts: list[Samples] = []
+    used: set[str] = set()
+    for row in read_rows(folder / DESIGNS, ("project", "design", "layers", "tool", "LUT")):
+        if row.flag("usable_full") or row.text("duplicate_of") is not None:
+            continue
+        path = find_report(row, roots)
+        if path is None:
+            continue
+        used.add(row.source)
+        try:
+            parts.append(read_instance_table(path, row))
+        except TriggerPruneError as error:
+            parts.append(Samples(skipped=((str(path), error.message),)))
+    return joined(parts), used
 
 
 def _project(folder: Path, root: Path) -> Samples:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -41,6 +42,8 @@ _KINDS: dict[str, LayerKind] = {
     "Softmax": "softmax",
     "ReLU": "relu",
 }
+_ONE_AFTER_THE_OTHER = ("relu", "softmax", "sigmoid", "tanh", "batchnorm")
+"""Layers that treat every position of an image alike."""
 _WITHOUT_HARDWARE = ("InputLayer", "Flatten", "Reshape")
 _ACTIVATIONS: dict[str, LayerKind] = {"relu": "relu", "softmax": "softmax", "sigmoid": "sigmoid", "tanh": "tanh"}
 DEFAULT_TYPE = FixedPoint(16, 6)
@@ -91,6 +94,8 @@ def drafts_from_keras(
     for layer in keras:
         kind = _kind(layer)
         if kind is None:
+            if layer.class_name in ("Flatten", "Reshape"):
+                size, image = size * math.prod(image), ()
             continue
         output_type = config.layer_type(layer.name, "result") or value_type
         weighted = layer.kernel is not None or kind in ("dense", "conv1d", "conv2d")
@@ -100,6 +105,9 @@ def drafts_from_keras(
         size, before = n_out, image
         window = _window(layer, "kernel_size") or _window(layer, "pool_size")
         image = _image_after(layer, image, window)
+        follows = bool(image) and kind in _ONE_AFTER_THE_OTHER
+        if follows and config.io_type != "io_stream":
+            n_in, n_out = n_in * math.prod(image), n_out * math.prod(image)
         drafts.append(
             Draft(
                 HlsLayer(
@@ -120,8 +128,9 @@ def drafts_from_keras(
                     kernel=window,
                     stride=_window(layer, "strides") if window else (),
                     input_size=before if window else (),
-                    output_size=image if window else (),
+                    output_size=image if window or (follows and config.io_type == "io_stream") else (),
                     implementation=str(config.layers.get(layer.name, {}).get("Implementation") or "stable").lower(),
+                    parallelization_factor=config.parallelization_factor(layer.name),
                 ),
                 _config_name(layer, kind),
                 weight_scale(layer.config.get("kernel_quantizer")),

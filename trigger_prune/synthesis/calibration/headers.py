@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,11 +12,12 @@ from numpy.typing import NDArray
 
 from trigger_prune.cost.calibration.module_names import kind_of
 from trigger_prune.cost.hls.design import HlsLayer, LayerKind
+from trigger_prune.cost.hls.reuse_factor import MULTIPLYING_KINDS
 from trigger_prune.errors import FixedPointError, ReportFormatError
 from trigger_prune.fixed_point import FixedPoint
 from trigger_prune.synthesis.calibration.drafts import Draft, strategy_named
 
-_TYPEDEF = re.compile(r"typedef\s+(?:nnet::array<\s*)?(ap_u?fixed<[^>]*>)[^;]*?\s(\w+)\s*;")
+_TYPEDEF = re.compile(r"typedef\s+(?:nnet::array<\s*)?(ap_u?fixed<[^>]*>)(?:\s*,\s*([\d\s*]+)>)?[^;]*?\s(\w+)\s*;")
 _STRUCT = re.compile(r"struct\s+(\w+)\s*:\s*nnet::(\w+)\s*\{(.*?)\n\};", re.DOTALL)
 _CONSTANT = re.compile(r"static\s+const\s+\w+\s+(\w+)\s*=\s*([^;]+);")
 _MEMBER_TYPE = re.compile(r"typedef\s+(\w+|ap_u?fixed<[^>]*>)\s+(\w+_t)\s*;")
@@ -46,7 +48,10 @@ def drafts_from_headers(project: Path, top: str) -> tuple[Draft, ...]:
     """
     firmware = project / "firmware"
     defines = _read(firmware / "defines.h")
-    types = {name: _fixed(text, firmware) for text, name in _TYPEDEF.findall(defines)}
+    typedefs = _TYPEDEF.findall(defines)
+    types = {name: _fixed(text, firmware) for text, _, name in typedefs}
+    # In io_stream a type is that of all channels of one position: array<ap_fixed<8,3>, 6*1>.
+    channels = {name: math.prod(map(int, size.split("*"))) for _, size, name in typedefs if size}
     macros = {name: int(value) for name, value in _MACRO.findall(defines)}
     structs = {
         name: _struct(body, macros) for name, _, body in _STRUCT.findall(_without_comments(_read(project / PARAMETERS)))
@@ -63,9 +68,23 @@ def drafts_from_headers(project: Path, top: str) -> tuple[Draft, ...]:
         draft = _draft(
             function, types[input_name], types[output_name], config, arguments, structs[config], types, firmware
         )
+        layer = draft.layer
+        if input_name in channels and output_name in channels:
+            layer = _streamed(layer, channels[input_name], channels[output_name])
         # hls4ml writes the layer's name behind the call.
-        drafts.append(replace(draft, layer=replace(draft.layer, name=name)) if name else draft)
+        drafts.append(replace(draft, layer=replace(layer, name=name or layer.name)))
     return tuple(drafts)
+
+
+def _streamed(layer: HlsLayer, channels_in: int, channels_out: int) -> HlsLayer:
+    """Elements of one position, and the positions that follow each other, where the configuration counts them all."""
+    positions = layer.n_in // channels_in
+    if layer.kind in MULTIPLYING_KINDS:
+        reads = layer.kind == "dense" and positions > 1
+        return replace(layer, input_size=(positions,)) if reads else layer
+    # Of one position alone nothing follows.
+    output_size = layer.output_size or ((positions,) if positions > 1 and layer.kind != "global_pool" else ())
+    return replace(layer, n_in=channels_in, n_out=channels_out, output_size=output_size)
 
 
 def _draft(
@@ -84,7 +103,19 @@ def _draft(
     weight_type, bias_type, accum_type = (_member(struct, types, f"{name}_t") for name in ("weight", "bias", "accum"))
     n_in, n_out = _sizes(struct, kind)
     weight = bias = None
-    kernel = _window(struct, "filt")
+    kernel = _window(struct, "pool") or _window(struct, "filt")
+    input_size, output_size = _window(struct, "in"), _window(struct, "out")
+    if kind == "max_pool":
+        kind = kind if "max" in struct.words.get("pool_op", "max").lower() else "average_pool"
+    if kind in ("max_pool", "average_pool", "global_pool"):
+        # In one dimension they are called n_in, n_out; global pooling has one output position.
+        input_size = input_size or _lengths(struct, "n_in")
+        output_size = output_size or _lengths(struct, "n_out")
+        channels = struct.constants.get("n_filt", 0)
+        n_in, n_out = channels * math.prod(input_size), channels * math.prod(output_size)
+    implementation = struct.words.get("implementation", "stable").split("::")[-1].removeprefix("softmax_")
+    if kind == "global_pool" and "average" in struct.words.get("pool_op", "").lower():
+        implementation = "average"
     if kind in ("dense", "conv1d", "conv2d") and weight_type and bias_type and len(names) >= 4:
         weight = _weights(firmware, names[2], weight_type, n_in, n_out, kernel, strategy)
         bias = _read_weights(firmware, names[3], bias_type)
@@ -105,10 +136,11 @@ def _draft(
         n_zeros=struct.constants.get("n_zeros"),
         kernel=kernel,
         stride=_window(struct, "stride"),
-        input_size=_window(struct, "in"),
-        output_size=_window(struct, "out"),
+        input_size=input_size,
+        output_size=output_size,
         table_size=struct.constants.get("table_size", 1024),
-        implementation=struct.words.get("implementation", "stable").split("::")[-1].removeprefix("softmax_"),
+        implementation=implementation,
+        parallelization_factor=_at_a_time(struct, output_size),
     )
     return Draft(layer, config)
 
@@ -168,6 +200,16 @@ def _window(struct: _Struct, prefix: str) -> tuple[int, ...]:
     return tuple(value for value in pair if value is not None)
 
 
+def _lengths(struct: _Struct, name: str) -> tuple[int, ...]:
+    value = struct.constants.get(name)
+    return () if value is None else (value,)
+
+
+def _at_a_time(struct: _Struct, output_size: tuple[int, ...]) -> int:
+    """Output positions of a convolution that are computed side by side: hls4ml's parallelisation factor."""
+    return max(math.prod(output_size) // struct.constants.get("n_partitions", math.prod(output_size) or 1), 1)
+
+
 def _weights(
     firmware: Path, name: str, fixed: FixedPoint, n_in: int, n_out: int, kernel: tuple[int, ...], strategy: str
 ) -> NDArray[np.int64]:
@@ -175,8 +217,8 @@ def _weights(
     shape = (*kernel, n_in, n_out)
     if flat.size != int(np.prod(shape)):
         raise ReportFormatError(f"weights/{name}.h holds {flat.size} values, not {'x'.join(map(str, shape))}")
-    if strategy == "resource":
-        # hls4ml stores the weights of this strategy outputs first.
+    if strategy in ("resource", "resource_unrolled"):
+        # hls4ml stores the weights of these strategies outputs first.
         return np.moveaxis(flat.reshape(n_out, *kernel, n_in), -1, 1)
     return np.moveaxis(flat.reshape(shape), (-1, -2), (0, 1))
 

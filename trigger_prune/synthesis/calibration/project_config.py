@@ -55,6 +55,10 @@ class ProjectConfig:
         """Reuse factor of a layer."""
         return int(self.layers.get(layer, {}).get("ReuseFactor") or self.model.get("ReuseFactor") or 1)
 
+    def parallelization_factor(self, layer: str) -> int:
+        """Output positions of a convolution that are computed side by side."""
+        return int(self.layers.get(layer, {}).get("ParallelizationFactor") or 1)
+
     def strategy(self, layer: str) -> str:
         """Strategy of a layer, lower case."""
         return str(self.layers.get(layer, {}).get("Strategy") or self.model.get("Strategy") or "Latency").lower()

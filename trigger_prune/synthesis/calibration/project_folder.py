@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from trigger_prune.cost.calibration.module_names import is_hls4mls_own, parse_module
 from trigger_prune.cost.calibration.samples import Origin, Samples, VsynthPair, digest, report_fingerprint
 from trigger_prune.cost.calibration.tables import network_of
 from trigger_prune.cost.hls.design import (
@@ -64,7 +65,7 @@ def read_project(folder: Path, project: str, name: str) -> Samples:
         if item.module is None:
             notes.append(f"layer {item.layer.name} has no module of its own")
             continue
-        reason = unusable(item.layer)
+        reason = unusable(item.layer) or _foreign(item.module)
         if reason:
             skipped.append((str(item.module.path), reason))
             continue
@@ -72,7 +73,7 @@ def read_project(folder: Path, project: str, name: str) -> Samples:
         origins.append(Origin(str(item.module.path), module_fingerprint(setting, item.module), network))
     report = _report(top, setting, matched)
     vsynth = _vsynth_report(folder)
-    unknown = [item.layer.name for item in matched if unusable(item.layer)]
+    unknown = [item.layer.name for item in matched if unusable(item.layer) or (item.module and _foreign(item.module))]
     designs: tuple[DesignSample, ...] = ()
     design_origins: tuple[Origin, ...] = ()
     if unknown:
@@ -89,6 +90,11 @@ def read_project(folder: Path, project: str, name: str) -> Samples:
         layer_origins=tuple(origins),
         design_origins=design_origins,
     )
+
+
+def _foreign(module: ModuleReport) -> str | None:
+    function = parse_module(module.name).function
+    return None if is_hls4mls_own(function) else f"{function} is the project's own variant of a function of hls4ml"
 
 
 def module_fingerprint(setting: HlsSetting, module: ModuleReport) -> str:

@@ -93,10 +93,11 @@ def _layer(node: Any, stream: bool) -> HlsLayer:
         n_zeros=None if weight is None else int(np.count_nonzero(weight == 0)),
         kernel=_sizes(node, "filt" if convolution else "pool") if windowed else (),
         stride=_sizes(node, "stride") if windowed else (),
-        input_size=_sizes(node, "in") if windowed or kind == "zero_padding" else (),
+        input_size=_sizes(node, "in") if windowed or kind == "zero_padding" else _reads(source, kind, stream),
         output_size=_positions(node, kind, output, stream),
         table_size=int(node.get_attr("table_size") or 1024),
         implementation=str(node.get_attr("implementation") or "stable") if kind == "softmax" else "stable",
+        parallelization_factor=int(node.get_attr("parallelization_factor") or 1) if convolution else 1,
     )
 
 
@@ -121,6 +122,12 @@ def _sizes(node: Any, what: str) -> tuple[int, ...]:
     names = ("height", "width") if "2D" in node.class_name else ("width",)
     # Pooling in one dimension states plain n_in, n_out.
     return tuple(int(node.get_attr(f"{what}_{name}") or node.get_attr(f"n_{what}") or 1) for name in names)
+
+
+def _reads(source: Any, kind: LayerKind, stream: bool) -> tuple[int, ...]:
+    """Positions in which the inputs of a dense layer follow each other in a stream; () for one."""
+    positions = math.prod(source.shape) // int(getattr(source.type, "n_elem", math.prod(source.shape)))
+    return (positions,) if stream and kind == "dense" and positions > 1 else ()
 
 
 def _positions(node: Any, kind: LayerKind, output: Any, stream: bool) -> tuple[int, ...]:
