@@ -78,7 +78,35 @@ def test_intervals_are_factors_on_the_estimate(model: HlsAnalyticCost) -> None:
     assert set(report.interval_90) == {"lut", "dsp"}
     assert report.interval_90["lut"] == pytest.approx((0.5 * total.lut, 2 * total.lut))
     assert report.layers[0].interval_90["ff"] == pytest.approx((0.25 * layers[0].ff, 4 * layers[0].ff))
-    assert report.layers[1].interval_90 == {}
+    # of this family the calibration knows no report: a factor of three
+    assert report.layers[1].interval_90["lut"] == pytest.approx((0.33 * (layers[1].lut or 0), 3 * (layers[1].lut or 0)))
+
+
+def test_strategies_without_a_report_have_declared_intervals() -> None:
+    shipped = HlsAnalyticCost()
+    unrolled = shipped.estimate(spec(), Target(strategy="Resource_Unrolled", reuse_factor=2))
+    adders = shipped.estimate(spec(), Target(strategy="distributed_arithmetic"))
+    plain = shipped.estimate(spec(), Target())
+    for report, least in ((unrolled, 3.0), (adders, 2.0)):
+        for lut, interval in (
+            (report.lut, report.interval_90["lut"]),
+            (report.layers[0].lut, report.layers[0].interval_90["lut"]),
+        ):
+            assert interval[0] < 0.6 * (lut or 0) and interval[1] >= 0.95 * least * (lut or 0)
+    assert plain.interval_90["lut"][1] < 2 * (plain.lut or 0)
+
+
+def test_the_report_says_why_pruning_may_raise_the_interval() -> None:
+    dense = HlsAnalyticCost().estimate(spec(), Target(reuse_factor=4))
+    sparse = HlsAnalyticCost().estimate(spec(density=0.5), Target(reuse_factor=4))
+    assert set(dense.details["reuse"]) == {"fc0", "fc1"}
+    for report in (dense, sparse):
+        for layer in report.layers:
+            if layer.name in report.details["reuse"]:
+                assert report.details["reuse"][layer.name]["ii"] == layer.ii
+    first, second = dense.details["reuse"]["fc0"], sparse.details["reuse"]["fc0"]
+    assert second["limit"] < first["limit"], "zeros lower the multiplier limit"
+    assert "reuse" not in HlsAnalyticCost().estimate(spec(), Target()).details
 
 
 def test_intervals_near_zero() -> None:

@@ -109,9 +109,9 @@ def test_loose_reports_form_one_design_per_folder(tmp_path):
         shutil.copy(REPORTS / name, tmp_path / name)
     found = by_stage(tmp_path)
     assert list(found) == ["csynth", "cosim", "vsynth"]
-    assert (found["csynth"].latency_best_cycles, found["csynth"].ii) == (15729, 14901)
-    assert [layer.lut for layer in found["csynth"].layers] == [10136, 793]
-    assert (found["cosim"].latency_cycles, found["cosim"].ii_min) == (23290, 476)
+    assert (found["csynth"].latency_best_cycles, found["csynth"].ii) == (12408, 11903)
+    assert [layer.lut for layer in found["csynth"].layers] == [8604, 780]
+    assert (found["cosim"].latency_cycles, found["cosim"].ii_min) == (20114, 433)
     assert (found["vsynth"].clock_period_ns, found["vsynth"].achieved_clock_ns) == (5.0, 5.94)
     assert found["vsynth"].timing_met is False
 

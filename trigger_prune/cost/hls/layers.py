@@ -33,6 +33,11 @@ _DENSE = {
 }
 
 
+UNKNOWN = (0.33, 3.0)
+"""Factors on an estimate where no report exists at all: three either way, declared, not measured."""
+_VARYING = ("lut", "ff", "latency_cycles")
+
+
 def family_of(layer: HlsLayer) -> str:
     """Name of the module that predicts ``layer``. Raises CostError for a kind without formulas.
 
@@ -63,10 +68,20 @@ def predict_layer(layer: HlsLayer, setting: HlsSetting, calibration: Calibration
 
 
 def spread_of_layer(layer: HlsLayer, calibration: Calibration) -> dict[str, tuple[float, float]]:
-    """Factors by quantity that enclose 90 % of the truth. Those of convolutions were found on weights in memory: of
-    constant ones the wider of theirs and those of dense layers with constant weights."""
+    """Factors by quantity that enclose 90 % of the truth.
+
+    Those of convolutions were found on weights in memory: of constant ones the wider of theirs and those of dense
+    layers with constant weights. Where no report exists they are declared, by the family's module or as ``UNKNOWN``.
+    """
     family = family_of(layer)
     spread = dict(calibration.spread.get(family, {}))
+    if not spread:
+        module = importlib.import_module(f"trigger_prune.cost.hls.{family}")
+        return dict(getattr(module, "DECLARED_SPREAD", dict.fromkeys(_VARYING, UNKNOWN)))
+    if layer.strategy == "resource_unrolled" and layer.n_weights:
+        # Costed by the formulas of strategy resource, of which alone there are reports.
+        widest = {name: spread.get(name, UNKNOWN) for name in _VARYING}
+        spread |= {name: (min(low, UNKNOWN[0]), max(high, UNKNOWN[1])) for name, (low, high) in widest.items()}
     if family != "conv":
         return spread
     from trigger_prune.cost.hls import conv, dense_latency

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trigger_prune.cost.hls import dense_latency
 from trigger_prune.cost.hls.calibration import Calibration, shipped_calibration
 from trigger_prune.cost.hls.design import HlsDesign, LayerEstimate
+from trigger_prune.cost.hls.features import weight_features
 from trigger_prune.cost.hls.from_spec import HLS_VERSION, design_from_spec
-from trigger_prune.cost.hls.layers import spread_of_layer
+from trigger_prune.cost.hls.layers import family_of, spread_of_layer
 from trigger_prune.cost.hls.network import FAMILY, OTHER_FAMILY, error_family, predict_design
 from trigger_prune.cost.hls.operators import uncertainty_ns
 from trigger_prune.cost.network import NetworkSpec
@@ -92,6 +94,7 @@ class HlsAnalyticCost:
                 for layer, estimate in zip(design.layers, layers, strict=True)
             ),
             details={
+                **_reuse_details(design),
                 "note": "estimate of the csynth report by formula; no tool was run",
                 "hls_tool": setting.tool,
                 "hls_version": setting.version,
@@ -110,6 +113,16 @@ class HlsAnalyticCost:
         )
 
 
+def _reuse_details(design: HlsDesign) -> dict[str, Any]:
+    """Why each layer of constant weights has its II at a reuse factor above 1: what a solver must know of it."""
+    effects = {}
+    for layer in design.layers:
+        if layer.reuse_factor > 1 and layer.kind == "dense" and family_of(layer) == dense_latency.FAMILY:
+            found = dense_latency.reuse_effects(weight_features(layer), layer, design.setting, layer.reuse_factor)
+            effects[layer.name] = {**vars(found), "shared": found.shared}
+    return {"reuse": effects} if effects else {}
+
+
 def intervals(estimate: LayerEstimate, spread: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
     """90 % prediction intervals of an estimate by the factors ``spread``; none for a quantity without a factor."""
     result = {}
@@ -121,7 +134,7 @@ def intervals(estimate: LayerEstimate, spread: Mapping[str, tuple[float, float]]
             result[name] = (0.0, 0.0)
             continue
         low, high = spread[name]
-        # Spreads below one unit are those of value + 1 (spread.ratios).
+        # Spreads below one unit are those of value + 1 (calibration.conformal.ratio).
         shift = 1.0 if value < 1 else 0.0
         result[name] = (max((value + shift) * low - shift, 0.0), (value + shift) * high - shift)
     return result
