@@ -146,13 +146,57 @@ def _hls_cost() -> list[str]:
         ]
         for key, name in names.items()
     ]
-    heads = ["", "goal", "project held out", "network held out", "of these, no directive on multipliers", "in interval"]
+    heads = [
+        "",
+        "goal",
+        "project held out",
+        "network held out",
+        "project held out, no directive on multipliers",
+        "in interval",
+    ]
     return [
         f"`{result['command']}`: `analytic_hls` against the csynth reports of {figures['designs']:.0f} dense networks "
         "(io_parallel, strategy latency, two public projects), SMAPE in %; the 90 % interval is that of the other "
         "project:",
         "",
         *_rows([*heads, *peers], rows),
+        "",
+        *_hls_families(figures),
+    ]
+
+
+def _hls_families(figures: dict[str, float]) -> list[str]:
+    """Layers of strategy resource, streamed convolutions, feasibility."""
+    places = {"Keb-L+hls4ml-data": "Keb-L", "N-TORC(HeRCLab)": "N-TORC"}
+    groups = {"conv": "streamed convolution", "network_other": "whole streamed design"}
+    rows = [
+        [
+            f"{what}, {short} ({'project' if fold == 'project' else 'network'} held out)",
+            *(f"{figures[f'{stem}_{key}_smape']:.0f}" for key in ("lut", "ff", "bram18", "latency_cycles")),
+        ]
+        for group, what in groups.items()
+        for place, short in places.items()
+        for fold in ("project", "network")
+        if f"{(stem := f'{group}_one_{fold}_held_out_{place}')}_lut_smape" in figures
+    ]
+    share = {key.split(" (goal")[0]: (value, key) for key, value in figures.items() if " (goal" in key}
+    text = {
+        "resource_ii_exact_share": "II exact",
+        "resource_dsp_exact_share_8_to_16_bit": "DSP exact at 8 to 16 bits",
+        "resource_dsp_exact_share_to_4_bit": "DSP exact up to 4 bits",
+        "resource_bram_within_1_share": "BRAM within 1",
+        "resource_latency_within_2_share": "latency within 2 cycles",
+    }
+    exact = ", ".join(f"{what} {100 * share[key][0]:.1f} %" for key, what in text.items())
+    return [
+        "Convolutions, SMAPE in %:",
+        "",
+        *_rows(["", "LUT", "FF", "BRAM", "latency"], rows),
+        "",
+        f"Dense layers of strategy resource with a reuse factor above 1 (wa-hls4ml-search, configurations held out): "
+        f"{exact}; DSP at 6 bits, median error {share['resource_dsp_median_error_6_bit_percent'][0]:.0f} %; SMAPE of LUT "
+        f"{figures['resource_lut_smape']:.1f} % and of FF {figures['resource_ff_smape']:.1f} %. Will csynth finish? "
+        f"({figures['feasibility_runs']:.0f} runs, sizes held out): AUC {share['feasibility_auc'][0]:.3f}.",
     ]
 
 
