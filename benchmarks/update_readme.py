@@ -195,8 +195,8 @@ def _hls_families(figures: dict[str, float]) -> list[str]:
         "",
         "Dense layers of strategy resource with a reuse factor above 1 (wa-hls4ml-search, configurations held out): "
         f"{exact}; DSP at 6 bits, median error {share['resource_dsp_median_error_6_bit_percent'][0]:.0f} %; SMAPE of "
-        f"LUT {figures['resource_lut_smape']:.1f} % and of FF {figures['resource_ff_smape']:.1f} %. Will csynth finish? "
-        f"({figures['feasibility_runs']:.0f} runs, sizes held out): AUC {share['feasibility_auc'][0]:.3f}.",
+        f"LUT {figures['resource_lut_smape']:.1f} % and of FF {figures['resource_ff_smape']:.1f} %. Will csynth "
+        f"finish? ({figures['feasibility_runs']:.0f} runs, sizes held out): AUC {share['feasibility_auc'][0]:.3f}.",
     ]
 
 
