@@ -176,7 +176,7 @@ def _hls_unseen() -> list[str]:
         return ", ".join(f"{name} {figures[f'{label}_{key}_smape']:.0f} %" for key, name in names.items())
 
     return [
-        f"`{result['command']}`: a compiler and layers that no coefficient of strategy latency has seen (wa-hls4ml-search, "
+        f"`{result['command']}`: a compiler and layers that no fit of strategy latency has used (wa-hls4ml-search, "
         f"Vivado HLS 2020.1; its weights are not published and were drawn as Keras draws them, {figures['seeds']:.0f} "
         f"seeds). SMAPE of {figures['rf_1_layers']:.0f} layers at reuse factor 1: {errors('rf_1')}; of "
         f"{figures['rf_above_1_layers']:.0f} at 512 and 1024, far beyond what a trigger uses: {errors('rf_above_1')}.",
