@@ -3,8 +3,9 @@
     python benchmarks/hls_cost_unseen.py TABLE.csv
 
 TABLE.csv is the public table of single dense layers (``dense_layers_wa_ntorc.csv``). It does not state the weights.
-They are drawn as Keras initialises them (Glorot uniform) on the grid ap_fixed<bits, 1>, once per seed: layers like those
-are compared, not those. A ReLU of 16 bits per output is added to the LUTs, as the table's layers have one.
+They are drawn as Keras initialises them (Glorot uniform) on the grid ap_fixed<bits, 1>, once per seed: layers like
+those are compared, not those themselves. A ReLU of 16 bits per output is added to the LUTs: the table's layers have
+one.
 
 Prints SMAPE over the layers, mean and standard deviation over the seeds, and writes
 ``benchmarks/results/hls_cost_unseen.json``.
