@@ -18,9 +18,11 @@ import pytest
 from trigger_prune.config.load import load_project
 from trigger_prune.data.load import load_sample
 from trigger_prune.data.split import split_sample
+from trigger_prune.errors import ToolError, VerificationError
 from trigger_prune.pipeline.runner import run_pipeline
-from trigger_prune.pipeline.stages import STAGES
+from trigger_prune.pipeline.stages import STAGES, rtl_project
 from trigger_prune.report.summary import SUMMARY_KEYS
+from trigger_prune.synthesis.rtl.simulate import simulate_yosys
 from trigger_prune.synthesis.store.location import default_store_folder
 from trigger_prune.synthesis.store.reports import ReportStore
 
@@ -193,6 +195,45 @@ def test_an_hls_compiler_on_path_adds_its_report_and_is_never_mixed_up(
     assert summary["deployed"] == before and before["cost_stage"] == "rtl_synth"
 
 
+def test_the_verilog_is_published_with_vivado_scripts_and_was_simulated(finished: tuple[Path, str]) -> None:
+    folder = finished[0] / "rtl_project"
+    (facts,) = [json.loads(path.read_text()) for path in (finished[0] / "artefacts").glob("rtl-*/rtl.json")]
+    verified = json.loads((finished[0] / "verify.json").read_text())["pairs"]
+    everything = max(pair["events"] for pair in verified)
+    assert (facts["events"], facts["differ"], facts["note"]) == (everything, 0, None)
+    assert facts["latency_cycles"] == _summary(finished[0])["deployed"]["latency_cycles"]
+    sources = sorted(path.name for path in (folder / "vivado" / "src").glob("*.v"))
+    script = (folder / "vivado" / "run_vivado.tcl").read_text()
+    assert "model.v" in sources and all(name in script for name in sources)
+    written = (folder / "verilog" / "src" / "model.v").read_bytes()
+    assert (folder / "vivado" / "src" / "model.v").read_bytes() == written
+    assert list((folder / "vhdl" / "src").glob("model.vhd*"))
+    assert str(finished[0]).encode() not in written
+
+
+def test_verilog_that_differs_ends_the_run(
+    project: Path, finished: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = Path(shutil.copytree(finished[0], tmp_path / "build"))
+
+    def tampered(*arguments: Any, **options: Any) -> Any:
+        found = simulate_yosys(*arguments, **options)
+        found.outputs[7, 1] += 1.0
+        return found
+
+    monkeypatch.setattr(rtl_project, "rtl_outputs", tampered)
+    loaded = load_project(project, ["verify.rtl_events=20"])
+    with pytest.raises(VerificationError, match="differs from the network on 1 of 20 test events"):
+        run_pipeline(loaded, STAGES, out, until="rtl")
+    monkeypatch.setattr(rtl_project, "trace_network", missing_alkaid)
+    without = run_pipeline(load_project(project, ["verify.rtl_events=21"]), STAGES, out, until="rtl")
+    assert without.result("rtl").note == "alkaid is not installed" and without.result("rtl").events == 0
+
+
+def missing_alkaid(*_: Any) -> Any:
+    raise ToolError("alkaid is not installed")
+
+
 def test_the_deployed_network_is_synthesised_once(finished: tuple[Path, str]) -> None:
     """The loop has measured it; stage cost finds it in the store, down to the seconds that Yosys took."""
     (trials,) = (finished[0] / "artefacts").glob("prune-*/prune.json")
@@ -212,7 +253,8 @@ def test_the_same_project_on_a_processor(project: Path, finished: tuple[Path, st
         "budget={latency_p99_us: 1e6, event_time_us: 1e5}",
     ]
     result = run_pipeline(load_project(project, overrides), STAGES, out)
-    assert set(result.computed) == {"prune", "export", "verify", "cost", "report"}
+    assert set(result.computed) == {"prune", "export", "verify", "rtl", "cost", "report"}
+    assert result.result("rtl").note == "the target is a processor"
     summary = _summary(out)
     assert summary["deployed"]["cost_stage"] == "runtime" == summary["dense"]["cost_stage"]
     assert summary["deployed"]["lut"] is None and summary["lut_ratio"] is None

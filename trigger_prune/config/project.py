@@ -313,6 +313,9 @@ class VerifyConfig(Section):
     qonnx_events: PositiveInt = Field(
         default=1000, description="Events executed by qonnx, which is slow; the others see all."
     )
+    rtl_events: Annotated[int, Field(ge=0)] = Field(
+        default=1000, description="Test events sent through the simulated Verilog (Verilator, else Yosys); 0 = none."
+    )
     fail_on_mismatch: bool = Field(default=True, description="Stop the run when any bit differs.")
 
 

@@ -9,6 +9,7 @@ from trigger_prune.pipeline.stages.deployment import COST, EXPORT, VERIFY
 from trigger_prune.pipeline.stages.events import LOAD
 from trigger_prune.pipeline.stages.pruning import PRUNE, SENSITIVITY
 from trigger_prune.pipeline.stages.reporting import REPORT
+from trigger_prune.pipeline.stages.rtl_project import RTL
 from trigger_prune.pipeline.stages.training import BASELINE, QUANTIZE, TRAIN
 
 STAGES: tuple[Stage[Any], ...] = (
@@ -20,6 +21,7 @@ STAGES: tuple[Stage[Any], ...] = (
     PRUNE,
     EXPORT,
     VERIFY,
+    RTL,
     COST,
     REPORT,
 )

@@ -18,7 +18,7 @@ from trigger_prune.synthesis.rtl import layers
 from trigger_prune.synthesis.rtl.ecp5 import Ecp5Timing, place_and_route_ecp5
 from trigger_prune.synthesis.rtl.pipeline import DelayModel, adder_depth, stages_for_clock
 from trigger_prune.synthesis.rtl.trace import HARD_DC, alkaid_version, check_trace, trace_layers
-from trigger_prune.synthesis.rtl.verilog import RtlProject, write_verilog
+from trigger_prune.synthesis.rtl.verilog import Language, RtlProject, write_verilog, write_vhdl
 from trigger_prune.synthesis.rtl.yosys import FAMILY, CellCounts, synthesize
 from trigger_prune.target import Target
 
@@ -136,13 +136,14 @@ class RtlCost:
             },
         )
 
-    def write(self, comb: Any, folder: Path, target: Target) -> RtlProject:
-        """The Verilog of a traced network, cut as this cost model cuts it."""
+    def write(self, comb: Any, folder: Path, target: Target, *, language: Language = "verilog") -> RtlProject:
+        """The Verilog or VHDL of a traced network, cut as this cost model cuts it."""
         stages = self.pipeline_stages
         if self.pipeline_for_clock:
             stages = stages_for_clock(comb, target.clock_period_ns, self.delay_model)
         adders = self.adders_per_stage if stages is None else None
-        return write_verilog(comb, folder, adders_per_stage=adders, pipeline_stages=stages, target=target)
+        write = write_verilog if language == "verilog" else write_vhdl
+        return write(comb, folder, adders_per_stage=adders, pipeline_stages=stages, target=target)
 
     def _place_and_route(self, project: RtlProject, target: Target) -> Ecp5Timing | None:
         if not self.ecp5_seeds:
