@@ -295,7 +295,9 @@ class CostConfig(Section):
     runtime_seconds: Annotated[float, Field(gt=0)] = Field(
         default=6.0, description="runtime: time spent on the calls of one measurement."
     )
-    timeout_s: Annotated[float, Field(gt=0)] = Field(default=900.0, description="A tool running longer is stopped.")
+    timeout_s: Annotated[float, Field(gt=0)] = Field(
+        default=900.0, description="A tool running longer is stopped. C synthesis of a large network takes hours."
+    )
     memory_limit_mib: PositiveInt = Field(default=8192, description="A tool using more memory is stopped.")
 
     @model_validator(mode="after")

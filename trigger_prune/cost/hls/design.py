@@ -7,13 +7,16 @@ known, the integer weights. Plain numpy; no tool is run.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trigger_prune.cost.report import HardwareReport
 from trigger_prune.fixed_point import FixedPoint
+
+if TYPE_CHECKING:  # features are computed from layers
+    from trigger_prune.cost.hls.features import WeightFeatures
 
 LayerKind = Literal[
     "dense",
@@ -96,7 +99,7 @@ class HlsLayer:
     bias: NDArray[np.int64] | None = None
     bias_type: FixedPoint | None = None
     n_zeros: int | None = None
-    features: Any = None
+    features: WeightFeatures | None = None
     kernel: tuple[int, ...] = ()
     stride: tuple[int, ...] = ()
     input_size: tuple[int, ...] = ()
