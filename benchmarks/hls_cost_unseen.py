@@ -4,8 +4,7 @@
 
 TABLE.csv is the public table of single dense layers (``dense_layers_wa_ntorc.csv``). It does not state the weights.
 They are drawn as Keras initialises them (Glorot uniform) on the grid ap_fixed<bits, 1>, once per seed: layers like
-those are compared, not those themselves. A ReLU of 16 bits per output is added to the LUTs: the table's layers have
-one.
+those are compared, not those themselves. A ReLU of 16 bits per output follows, as the table's layers have one.
 
 Prints SMAPE over the layers, mean and standard deviation over the seeds, and writes
 ``benchmarks/results/hls_cost_unseen.json``.
@@ -25,8 +24,8 @@ from trigger_prune.cost.calibration.metrics import smape
 from trigger_prune.cost.calibration.rows import Row, read_rows
 from trigger_prune.cost.calibration.sweep_tables import DATA, WA_HLS4ML
 from trigger_prune.cost.hls.calibration import shipped_calibration
-from trigger_prune.cost.hls.design import HlsLayer
-from trigger_prune.cost.hls.layers import predict_layer
+from trigger_prune.cost.hls.design import HlsDesign, HlsLayer
+from trigger_prune.cost.hls.network import predict_design
 from trigger_prune.fixed_point import FixedPoint
 
 SEEDS = 5
@@ -61,11 +60,10 @@ def errors_of(rows: Sequence[Row], seed: int, shared: bool) -> dict[str, float]:
     for layer, row in layers_of(rows, seed):
         if (layer.reuse_factor > 1) != shared:
             continue
-        estimate = predict_layer(layer, WA_HLS4ML, calibration)
         relu = HlsLayer("relu", "relu", layer.n_out, layer.n_out, DATA, DATA)
+        estimate, _ = predict_design(HlsDesign((layer, relu), WA_HLS4ML), calibration)
         for name, column in COLUMNS.items():
-            extra = predict_layer(relu, WA_HLS4ML, calibration).lut or 0.0 if name == "lut" else 0.0
-            predicted[name].append((getattr(estimate, name) or 0.0) + extra)
+            predicted[name].append(getattr(estimate, name) or 0.0)
             true[name].append(row.real(column) or 0.0)
     return {
         "layers": len(true["lut"]),
