@@ -64,7 +64,7 @@ def _main_job() -> list[str]:
         row("stage times, s", "wall_s", "{:.0f}"),
         "",
         f"Differing events over all pairs of representations and seeds: **{figures['mismatches_all_pairs']:.0f}** "
-        f"({figures['test_events']:.0f} test events; qonnx executes the first 1 000).",
+        f"({figures['test_events']:.0f} test events; qonnx and the simulated Verilog the first 1 000).",
     ]
 
 

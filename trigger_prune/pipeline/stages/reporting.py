@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from trigger_prune.pipeline.stage import Stage, StageContext
 from trigger_prune.pipeline.stages.deployment import deployed_network
 from trigger_prune.pipeline.stages.events import Events, make_batches
 from trigger_prune.pipeline.stages.pruning import Pruned
+from trigger_prune.pipeline.stages.rtl_project import RtlFiles
 from trigger_prune.pipeline.stages.training import model_files, trained_float_model
 from trigger_prune.quantize.describe import describe_network
 from trigger_prune.report.files import write_text
@@ -32,6 +33,7 @@ from trigger_prune.report.page import render_report
 from trigger_prune.report.summary import build_summary, write_summary
 from trigger_prune.train.evaluate import evaluate, predict
 from trigger_prune.train.history import EpochRecord, FitHistory
+from trigger_prune.verify.verdict import PairVerdict, Verdict
 
 _SECTIONS = (
     "project",
@@ -52,7 +54,7 @@ _SECTIONS = (
     "cost",
     "verify",
 )
-_UPSTREAM = ("load", "train", "quantize", "baseline", "sensitivity", "prune", "export", "verify", "cost")
+_UPSTREAM = ("load", "train", "quantize", "baseline", "sensitivity", "prune", "export", "verify", "rtl", "cost")
 _PACKAGES = (
     "trigger_prune",
     "torch",
@@ -129,6 +131,13 @@ def _cost_line(summary: dict[str, Any]) -> str:
     )
 
 
+def _with_verilog(verdict: Verdict, rtl: RtlFiles) -> Verdict:
+    """The verdict with the simulated Verilog as one more representation, where it was simulated."""
+    if not rtl.events:
+        return verdict
+    return replace(verdict, pairs=(*verdict.pairs, PairVerdict("verilog", rtl.events, rtl.differ)))
+
+
 def _collect(context: StageContext) -> ReportInputs:
     config, events = context.config, context.result("load")
     values = {key: _plain(getattr(config, key)) for key in _SECTIONS}
@@ -159,7 +168,7 @@ def _collect(context: StageContext) -> ReportInputs:
         deployed_layers=summarise_layers(describe_network(deployed)),
         inputs_used=tuple(names[index] for index in pruned.kept_inputs),
         inputs_dropped={item.name: item.reason for item in pruned.dropped_inputs},
-        verdict=context.result("verify"),
+        verdict=_with_verilog(context.result("verify"), context.result("rtl")),
         timings_s={name: context.seconds(name) for name in _UPSTREAM},
         reproduce=_command(context.project_dir, values),
         histories=_histories(context),
@@ -258,5 +267,5 @@ REPORT: Stage[Any] = Stage(
     ],
     files=model_files,
     tools=("matplotlib",),
-    version=2,
+    version=3,
 )
