@@ -30,6 +30,7 @@ class WeightLayer:
                   full accumulator is passed on (logits)
     relu          whether a ReLU sits between the sum and the conversion
     positions     how many output positions are computed in parallel (1 for dense, out_length for conv)
+    input_size, output_size, stride     spatial, of a convolution; () = not known (and for dense)
     """
 
     name: str
@@ -43,6 +44,9 @@ class WeightLayer:
     relu: bool
     positions: int
     groups: int = 1
+    input_size: tuple[int, ...] = ()
+    output_size: tuple[int, ...] = ()
+    stride: tuple[int, ...] = ()
 
     @property
     def n_weights(self) -> int:
@@ -83,13 +87,28 @@ class WeightLayer:
 
 
 @dataclass(frozen=True)
+class PoolLayer:
+    """A maximum over windows. ``after`` is how many weight layers are computed before it; sizes are spatial."""
+
+    name: str
+    after: int
+    channels: int
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    input_size: tuple[int, ...]
+    output_size: tuple[int, ...]
+    value_type: FixedPoint
+
+
+@dataclass(frozen=True)
 class NetworkSpec:
-    """The weight layers in order of computation, and the network's borders."""
+    """The weight layers in order of computation, the pooling between them, and the network's borders."""
 
     layers: tuple[WeightLayer, ...]
     input_type: FixedPoint
     input_shape: tuple[int, ...]
     n_outputs: int
+    pools: tuple[PoolLayer, ...] = ()
 
     @property
     def nonzeros(self) -> int:
@@ -119,4 +138,6 @@ class NetworkSpec:
             )
             digest.update(np.ascontiguousarray(layer.weight, dtype="<i8").tobytes())
             digest.update(np.ascontiguousarray(layer.bias, dtype="<i8").tobytes())
+        if self.pools:
+            digest.update(repr(self.pools).encode())
         return digest.hexdigest()

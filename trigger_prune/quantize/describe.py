@@ -7,7 +7,7 @@ import torch
 from torch import fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
-from trigger_prune.cost.network import LayerKind, NetworkSpec, WeightLayer
+from trigger_prune.cost.network import LayerKind, NetworkSpec, PoolLayer, WeightLayer
 from trigger_prune.errors import ModelError
 from trigger_prune.fixed_point import FixedPoint
 from trigger_prune.quantize.convert import input_shape_of, input_type_of
@@ -26,17 +26,44 @@ def describe_network(network: nn.Module) -> NetworkSpec:
     dtype = next(network.parameters()).dtype
     with torch.no_grad():
         ShapeProp(network).propagate(torch.zeros((1, *shape), device=device, dtype=dtype))
-    layers = []
+    layers: list[WeightLayer] = []
+    pools: list[PoolLayer] = []
     n_outputs = 0
     for node in network.graph.nodes:
         module = module_of(network, node)
         if isinstance(module, WEIGHT_LAYERS):
             layers.append(_describe_layer(network, node, module, types))
+        if isinstance(module, nn.MaxPool1d | nn.MaxPool2d):
+            pools.append(_describe_pool(node, module, types, len(layers)))
         if node.op == "output":
             n_outputs = node.args[0].meta["tensor_meta"].shape.numel()
     if not layers:
         raise ModelError("the network has no weight layer")
-    return NetworkSpec(tuple(layers), input_type_of(network), shape, n_outputs)
+    return NetworkSpec(tuple(layers), input_type_of(network), shape, n_outputs, tuple(pools))
+
+
+def _describe_pool(
+    node: fx.Node, pool: nn.MaxPool1d | nn.MaxPool2d, types: dict[fx.Node, FixedPoint], after: int
+) -> PoolLayer:
+    source = node.args[0]
+    if not isinstance(source, fx.Node):
+        raise ModelError(f"layer {node.target!r} has no input wire")
+    before, behind = source.meta["tensor_meta"].shape, node.meta["tensor_meta"].shape
+    rank = len(before) - 2
+    return PoolLayer(
+        name=str(node.target),
+        after=after,
+        channels=int(before[1]),
+        kernel=_spatial(pool.kernel_size, rank),
+        stride=_spatial(pool.stride, rank),
+        input_size=tuple(map(int, before[2:])),
+        output_size=tuple(map(int, behind[2:])),
+        value_type=require_type(types, source),
+    )
+
+
+def _spatial(value: int | tuple[int, ...], rank: int) -> tuple[int, ...]:
+    return (value,) * rank if isinstance(value, int) else tuple(map(int, value))
 
 
 def _describe_layer(
@@ -68,4 +95,7 @@ def _describe_layer(
         relu=relu,
         positions=1 if kind == "dense" else int(output_shape[2:].numel()),
         groups=1 if isinstance(layer, QuantLinear) else layer.groups,
+        input_size=() if isinstance(layer, QuantLinear) else tuple(map(int, source.meta["tensor_meta"].shape[2:])),
+        output_size=() if isinstance(layer, QuantLinear) else tuple(map(int, output_shape[2:])),
+        stride=() if isinstance(layer, QuantLinear) else tuple(map(int, layer.stride)),
     )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from torch import fx
+from torch import fx, nn
 
 from trigger_prune.cost.hls.from_spec import design_from_spec, inferred_type
 from trigger_prune.cost.network import NetworkSpec, WeightLayer
@@ -22,6 +23,8 @@ from trigger_prune.models.mlp import Mlp
 from trigger_prune.quantize.convert import quantize_model
 from trigger_prune.quantize.describe import describe_network
 from trigger_prune.quantize.layers import weight_layers
+from trigger_prune.synthesis.calibration.describe import describe_project
+from trigger_prune.synthesis.store.network_file import network_from_json, network_to_json
 from trigger_prune.target import Target
 
 TARGET = Target(part="xcvu9p-flga2104-2L-e", clock_period_ns=2.5)
@@ -164,3 +167,37 @@ def test_targets_that_hls4ml_would_change() -> None:
         design_from_spec(spec, Target(io_type="io_serial"))
     with pytest.raises(ConfigError, match="reuse factor 5 is not possible"):
         design_from_spec(spec, Target(strategy="Resource", reuse_factor=5))
+
+
+@pytest.mark.parametrize("io_type", ["io_parallel", "io_stream"])
+def test_convolution_padding_and_pooling_as_in_the_generated_project(io_type: str, tmp_path: Path) -> None:
+    """Two ways to the same design: from the network's integers, and read back from the files hls4ml wrote."""
+    torch.manual_seed(4)
+    layers = (
+        *(nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(4, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(24, 5)),
+    )
+    network = quantised(nn.Sequential(*layers), (2, 8, 12))
+    target = Target(part=TARGET.part, clock_period_ns=2.5, io_type=io_type)
+    spec = describe_network(network)
+    ours = design_from_spec(spec, target).layers
+    theirs = describe_project(write_hls4ml_project(network, tmp_path / "project", target, "tagger")).layers
+    assert [layer.kind for layer in ours] == [layer.kind for layer in theirs]
+    assert {"max_pool", "conv2d"} <= {layer.kind for layer in ours}
+    assert ("zero_padding" in {layer.kind for layer in ours}) is (io_type == "io_stream")
+    for mine, written in zip(ours, theirs, strict=True):
+        for name in ("n_in", "n_out", "kernel", "stride", "input_size"):
+            assert getattr(mine, name) == getattr(written, name), (mine.name, name)
+        for name in ("input_type", "output_type"):
+            # the input port is a plain type: its values were rounded before
+            mine_type, written_type = getattr(mine, name), getattr(written, name)
+            assert vars(mine_type) == {**vars(written_type), **_modes(mine_type)}, (mine.name, name)
+        assert math.prod(mine.output_size) == math.prod(written.output_size), mine.name
+    assert network_from_json(network_to_json(spec)).pools == spec.pools
+    assert network_from_json(network_to_json(spec)).layers[0].output_size == (8, 12)
+    without = replace(spec, pools=())
+    assert without.content_hash() != spec.content_hash(), "another network without its pooling"
+
+
+def _modes(fixed: FixedPoint) -> dict[str, object]:
+    return {"rounding": fixed.rounding, "overflow": fixed.overflow}

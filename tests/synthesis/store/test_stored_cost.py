@@ -122,7 +122,7 @@ def test_networks_with_equal_weights_and_other_wiring_are_told_apart() -> None:
         )  # fmt: skip
 
     first, second = (network(3, pooled(*size), (1, 6, 6)) for size in ((2, 3), (3, 3)))
-    hashes = [describe_network(each).content_hash() for each in (first, second)]
+    hashes = [replace(describe_network(each), pools=()).content_hash() for each in (first, second)]
     assert hashes[0] == hashes[1], "the weight layers alone are the same"
     digests = {network_digest(each, hashes[0]) for each in (first, second, network(3, pooled(2, 3), (1, 6, 6)))}
     assert len(digests) == 2

@@ -2,16 +2,17 @@
 
 Checked against generated projects: accumulators and results of dense layers and convolutions are as hls4ml infers them
 (``infer_precision.py``), every ReLU or quantiser is one activation function with the type of the quantiser, and nothing
-follows the last layer. Pooling is not part of a NetworkSpec and is left out.
+follows the last layer. Sizes of convolutions that a NetworkSpec does not state are inferred from their positions.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from trigger_prune.cost.hls.design import HlsDesign, HlsLayer, HlsSetting, Strategy
 from trigger_prune.cost.hls.reuse_factor import check_layer
-from trigger_prune.cost.network import NetworkSpec, WeightLayer
+from trigger_prune.cost.network import NetworkSpec, PoolLayer, WeightLayer
 from trigger_prune.errors import ConfigError
 from trigger_prune.fixed_point import FixedPoint
 from trigger_prune.parts import find_part
@@ -56,14 +57,19 @@ def design_from_spec(spec: NetworkSpec, target: Target, hls_version: str = HLS_V
     )
     layers: list[HlsLayer] = []
     size: tuple[int, ...] = spec.input_shape[1:]
-    for layer in spec.layers:
+    for index, layer in enumerate(spec.layers):
+        layers += [_pool(pool, target) for pool in spec.pools if pool.after == index]
         if layer.kind != "dense":
-            size = _size(layer, size)
+            size = layer.output_size or _size(layer, size)
         compute = _compute_layer(layer, strategy, target.reuse_factor, size)
         check_layer(compute, setting.io_type)
+        if target.io_type == "io_stream":
+            compute, padding = _streamed(compute, layers[-1] if layers else None)
+            layers += padding
         layers.append(compute)
         if layer.relu or layer.output_type is not None:
             layers.append(_activation(layer, compute, target, size))
+    layers += [_pool(pool, target) for pool in spec.pools if pool.after == len(spec.layers)]
     return HlsDesign(tuple(layers), setting)
 
 
@@ -106,10 +112,35 @@ def _compute_layer(layer: WeightLayer, strategy: Strategy, reuse_factor: int, si
         bias_type=layer.bias_type,
         n_zeros=int(layer.weight.size - layer.nonzeros),
         kernel=tuple(layer.weight.shape[2:]) if convolution else (),
-        stride=(1,) * (layer.weight.ndim - 2) if convolution else (),
-        input_size=size if convolution else (),
+        stride=(layer.stride or (1,) * (layer.weight.ndim - 2)) if convolution else (),
+        input_size=(layer.input_size or size) if convolution else (),
         output_size=size if convolution else (),
     )
+
+
+def _streamed(compute: HlsLayer, before: HlsLayer | None) -> tuple[HlsLayer, list[HlsLayer]]:
+    """The layer as it reads a stream, and the zero padding that hls4ml puts before a convolution.
+
+    A dense layer behind a convolution reads one position a cycle.
+    """
+    if compute.kind == "dense":
+        positions = math.prod(before.output_size) if before is not None and before.output_size else 1
+        return (replace(compute, input_size=(positions,)) if positions > 1 else compute), []
+    sizes = zip(compute.input_size, compute.output_size, compute.stride, compute.kernel, strict=True)
+    padded = tuple(max(size, (out - 1) * step + width) for size, out, step, width in sizes)
+    if padded == compute.input_size:
+        return compute, []
+    padding = HlsLayer(
+        name=f"{compute.name}_padding",
+        kind="zero_padding",
+        n_in=compute.n_in,
+        n_out=compute.n_in,
+        input_type=compute.input_type,
+        output_type=compute.input_type,
+        input_size=compute.input_size,
+        output_size=padded,
+    )
+    return replace(compute, input_size=padded), [padding]
 
 
 def _activation(layer: WeightLayer, compute: HlsLayer, target: Target, size: tuple[int, ...]) -> HlsLayer:
@@ -123,6 +154,23 @@ def _activation(layer: WeightLayer, compute: HlsLayer, target: Target, size: tup
         output_type=layer.output_type or compute.output_type,
         reuse_factor=target.reuse_factor,
         output_size=size if layer.kind != "dense" and target.io_type == "io_stream" else (),
+    )
+
+
+def _pool(pool: PoolLayer, target: Target) -> HlsLayer:
+    parallel = target.io_type == "io_parallel"
+    return HlsLayer(
+        name=pool.name,
+        kind="max_pool",
+        n_in=pool.channels * (math.prod(pool.input_size) if parallel else 1),
+        n_out=pool.channels * (math.prod(pool.output_size) if parallel else 1),
+        input_type=pool.value_type,
+        output_type=pool.value_type,
+        reuse_factor=target.reuse_factor,
+        kernel=pool.kernel,
+        stride=pool.stride,
+        input_size=pool.input_size,
+        output_size=pool.output_size,
     )
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from trigger_prune.cost.network import NetworkSpec, WeightLayer
+from trigger_prune.cost.network import NetworkSpec, PoolLayer, WeightLayer
 from trigger_prune.errors import ArtefactError, FixedPointError
 from trigger_prune.fixed_point import FixedPoint
 
+_SIZES = ("input_size", "output_size", "stride")
 _TYPES = ("weight_type", "bias_type", "input_type", "output_type")
 
 
@@ -22,6 +23,7 @@ def network_to_json(spec: NetworkSpec) -> str:
             "input_shape": list(spec.input_shape),
             "n_outputs": spec.n_outputs,
             "layers": [_layer_values(layer) for layer in spec.layers],
+            "pools": [{**vars(pool), "value_type": str(pool.value_type)} for pool in spec.pools],
         },
         separators=(",", ":"),
     )
@@ -33,7 +35,8 @@ def network_from_json(text: str) -> NetworkSpec:
         raw = json.loads(text)
         layers = tuple(_layer(entry) for entry in raw["layers"])
         shape = tuple(int(size) for size in raw["input_shape"])
-        return NetworkSpec(layers, FixedPoint.parse(raw["input_type"]), shape, int(raw["n_outputs"]))
+        pools = tuple(_pool(entry) for entry in raw["pools"])
+        return NetworkSpec(layers, FixedPoint.parse(raw["input_type"]), shape, int(raw["n_outputs"]), pools)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, FixedPointError) as error:
         raise ArtefactError(f"not a stored network: {error}") from None
 
@@ -50,11 +53,13 @@ def _layer_values(layer: WeightLayer) -> dict[str, Any]:
         "relu": bool(layer.relu),
         "positions": int(layer.positions),
         "groups": int(layer.groups),
+        **{name: list(getattr(layer, name)) for name in _SIZES},
     }
 
 
 def _layer(raw: dict[str, Any]) -> WeightLayer:
-    types = {name: None if raw[name] is None else FixedPoint.parse(raw[name]) for name in _TYPES}
+    types: dict[str, Any] = {name: None if raw[name] is None else FixedPoint.parse(raw[name]) for name in _TYPES}
+    sizes: dict[str, Any] = {name: _whole(raw[name]) for name in _SIZES}
     weight = np.array(raw["weight"], dtype=np.int64).reshape(raw["shape"])
     bias = np.array(raw["bias"], dtype=np.int64)
     return WeightLayer(
@@ -65,5 +70,15 @@ def _layer(raw: dict[str, Any]) -> WeightLayer:
         relu=raw["relu"],
         positions=raw["positions"],
         groups=raw["groups"],
-        **types,  # type: ignore[arg-type]  # only output_type may be None; content_hash is compared by the reader
+        **sizes,
+        **types,  # only output_type may be None; content_hash is compared by the reader
     )
+
+
+def _pool(raw: dict[str, Any]) -> PoolLayer:
+    sizes = {name: _whole(raw[name]) for name in (*_SIZES, "kernel")}
+    return PoolLayer(**{**raw, **sizes, "value_type": FixedPoint.parse(raw["value_type"])})
+
+
+def _whole(values: list[Any]) -> tuple[int, ...]:
+    return tuple(int(value) for value in values)
