@@ -131,3 +131,13 @@ def test_hash_changes_with_the_borders():
         replace(SPEC, layers=(LAYER, LAYER)),
     ]
     assert len({SPEC.content_hash(), *(spec.content_hash() for spec in changed)}) == 5
+
+
+@pytest.mark.parametrize("codes", [[0], [1], [-1], [2], [-2], [3, -4], [-5], [0, 7, 8], [-8, 7], [-9]])
+def test_widest_weight_fits_its_bits_and_not_one_less(codes):
+    bits = layer([codes], [0], FixedPoint(4, 4, True)).widest_weight_bits
+    if any(codes):
+        assert all(-(2 ** (bits - 1)) <= code < 2 ** (bits - 1) for code in codes)
+        assert not all(-(2 ** (bits - 2)) <= code < 2 ** (bits - 2) for code in codes) or bits == 1
+    else:
+        assert bits == 0

@@ -1,5 +1,7 @@
 """CsynthCost, VsynthCost and CosimCost: from a quantised network to the reports of (stand-in) tools."""
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,10 +10,11 @@ import torch
 from torch import nn
 
 from trigger_prune.cost.report import CostStage
-from trigger_prune.errors import CostError, ToolError
+from trigger_prune.errors import CostError, ReportFormatError, ToolError
 from trigger_prune.fixed_point import FixedPoint
 from trigger_prune.quantize.convert import quantize_model
 from trigger_prune.quantize.describe import describe_network
+from trigger_prune.quantize.layers import weight_layers
 from trigger_prune.synthesis.hls import cost
 from trigger_prune.synthesis.hls.cost import CosimCost, CsynthCost, VsynthCost
 from trigger_prune.synthesis.hls.failure import ToolRunError
@@ -54,6 +57,25 @@ def test_a_failure_carries_its_cause_and_what_ended(network, stand_ins, monkeypa
         CosimCost(timeout_s=60).measure(network, Target())
     assert caught.value.cause == "cosim_mismatch"
     assert caught.value.run.reports[CostStage.CSYNTH].lut == 12345
+
+
+def test_a_report_without_logic_is_no_result(network, stand_ins, monkeypatch):
+    """Outputs that nothing drives synthesise to nothing; only weights of one or two bits may do so honestly."""
+    stand_ins.install("vitis-run")
+    run = cost.run_hls
+
+    def optimised_away(*arguments, **options):
+        found = run(*arguments, **options)
+        found.reports[CostStage.CSYNTH] = replace(found.reports[CostStage.CSYNTH], lut=0)
+        return found
+
+    monkeypatch.setattr(cost, "run_hls", optimised_away)
+    with pytest.raises(ReportFormatError, match="0 LUT although the network has weights of 6 bits"):
+        CsynthCost(timeout_s=60).measure(network, Target())
+    ternary = copy.deepcopy(network)
+    for layer in weight_layers(ternary).values():
+        layer.weight.data.clamp_(-layer.weight_type.lsb, layer.weight_type.lsb)
+    assert CsynthCost(timeout_s=60).measure(ternary, Target()).lut == 0
 
 
 def test_the_identity_names_tool_and_release(stand_ins, monkeypatch):

@@ -59,6 +59,12 @@ class WeightLayer:
         return int(np.count_nonzero(self.weight))
 
     @property
+    def widest_weight_bits(self) -> int:
+        """Bits of the widest weight that occurs, sign included (0 when all are zero)."""
+        low, high = int(self.weight.min(initial=0)), int(self.weight.max(initial=0))
+        return max(high.bit_length() + 1 if high else 0, (-low - 1).bit_length() + 1 if low else 0)
+
+    @property
     def accumulator_fraction(self) -> int:
         """Fraction bits of the accumulator: the finer of (input LSB x weight LSB) and the LSB of a bias, if any."""
         product = self.input_type.fraction + self.weight_type.fraction

@@ -66,7 +66,7 @@ def test_modules_of_modules_do_not_count_twice():
 
 def test_no_logic_for_wide_weights():
     with pytest.raises(ReportFormatError, match="0 LUT although the network has weights of 8 bits"):
-        check_not_empty(NOTHING, source="my.xml", widest_weight_bits=8)
-    check_not_empty(NOTHING, source="my.xml", widest_weight_bits=2)
-    check_not_empty(Resources(1, 0, 0, 0, 0), source="my.xml", widest_weight_bits=8)
-    check_not_empty(Resources(None, 0, 0, 0, 0), source="my.xml", widest_weight_bits=8)
+        check_not_empty(0, source="my.xml", widest_weight_bits=8)
+    check_not_empty(0, source="my.xml", widest_weight_bits=2)
+    check_not_empty(1, source="my.xml", widest_weight_bits=8)
+    check_not_empty(None, source="my.xml", widest_weight_bits=8)

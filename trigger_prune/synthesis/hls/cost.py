@@ -16,6 +16,7 @@ from trigger_prune.errors import ConfigError, CostError
 from trigger_prune.synthesis.hls.run import HlsRun, run_hls
 from trigger_prune.synthesis.hls.steps import HlsSteps
 from trigger_prune.synthesis.hls.tools import HlsInstallation, require_hls_tool, with_version
+from trigger_prune.synthesis.parsers.guards import check_not_empty
 from trigger_prune.target import Target
 
 PROJECT_NAME = "network"
@@ -58,7 +59,8 @@ class CsynthCost:
         """Cost of a quantised network.
 
         Raises CostError (no quantised network, or a hopeless synthesis), ExportError, and ToolError: no HLS compiler,
-        or it failed (then it is a ToolRunError, whose ``run`` has the steps that did end).
+        or it failed (then it is a ToolRunError, whose ``run`` has the steps that did end); ReportFormatError for a
+        report without any logic.
         """
         return self.measure_run(network, target).require(self.stage)
 
@@ -89,7 +91,8 @@ class CsynthCost:
                 content_hash=spec.content_hash(),
                 say=self.say,
             )
-        run.require(self.stage)
+        widest = max(layer.widest_weight_bits for layer in spec.layers)
+        check_not_empty(run.require(self.stage).lut, source=f"the {self.stage} report", widest_weight_bits=widest)
         return run
 
     def _tool(self) -> HlsInstallation:

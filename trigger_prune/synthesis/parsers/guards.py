@@ -44,13 +44,13 @@ def check_instances(instances: Iterable[Instance], used: Resources, where: str) 
             raise ReportFormatError(f"{where}: its instances take {inside} {key}, more than the {whole} in total")
 
 
-def check_not_empty(used: Resources, *, source: str, widest_weight_bits: int) -> None:
+def check_not_empty(lut: int | None, *, source: str, widest_weight_bits: int) -> None:
     """Raise ReportFormatError when a network with weights of more than 2 bits is said to need no LUT at all.
 
     Such a report is of a design whose logic was optimised away (outputs unconnected, weights not loaded). Weights of
     one or two bits may leave nothing but wires.
     """
-    if used.lut == 0 and widest_weight_bits > 2:
+    if lut == 0 and widest_weight_bits > 2:
         raise ReportFormatError(
             f"{source} states 0 LUT although the network has weights of {widest_weight_bits} bits",
             hint="the logic was optimised away: check that weights are loaded and outputs are connected",
