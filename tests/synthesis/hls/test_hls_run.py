@@ -8,11 +8,16 @@ import pytest
 from trigger_prune.cost.report import CostStage
 from trigger_prune.errors import ToolError
 from trigger_prune.synthesis.hls.failure import ToolRunError
-from trigger_prune.synthesis.hls.run import LOG_NAME, run_csynth, run_hls
+from trigger_prune.synthesis.hls.run import LOG_NAME, run_hls
 from trigger_prune.synthesis.hls.steps import HlsSteps, parse_steps
 from trigger_prune.synthesis.hls.tools import HlsInstallation, require_hls_tool
 
 ALL = HlsSteps(csim=True, cosim=True, export=True, vsynth=True)
+
+
+def run_csynth(*arguments, **options):
+    """C synthesis alone."""
+    return run_hls(*arguments, **options).require(CostStage.CSYNTH)
 
 
 def as_vivado_project(project: Path) -> Path:

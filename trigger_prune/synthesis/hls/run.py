@@ -120,27 +120,6 @@ def run_hls(
         time.sleep(licence_poll_s)
 
 
-def run_csynth(
-    project_dir: Path,
-    project_name: str,
-    tool: HlsInstallation,
-    timeout_s: float = 3600.0,
-    memory_limit_mib: float = 32768.0,
-    *,
-    content_hash: str = "",
-) -> HardwareReport:
-    """C synthesis alone. Raises as ``run_hls``, and ToolRunError (a ToolError) when the tool failed."""
-    run = run_hls(
-        project_dir,
-        project_name,
-        tool,
-        timeout_s=timeout_s,
-        memory_limit_mib=memory_limit_mib,
-        content_hash=content_hash,
-    )
-    return run.require(CostStage.CSYNTH)
-
-
 def _check(project_dir: Path, project_name: str, tool: HlsInstallation, steps: HlsSteps) -> HlsInstallation | None:
     """Refuse what cannot work; returns the Vivado that the vsynth step needs beside a tool that is not on PATH."""
     if not (project_dir / BUILD_SCRIPT).is_file():
