@@ -12,31 +12,10 @@ import pytest
 from mutants import DAMAGES, mutants
 
 from trigger_prune.errors import ReportFormatError
-from trigger_prune.synthesis.parsers.cosim import parse_cosim_latency, parse_cosim_rpt, parse_transactions
-from trigger_prune.synthesis.parsers.csynth_rpt import parse_csynth_rpt
-from trigger_prune.synthesis.parsers.csynth_summary import parse_csynth_summary
-from trigger_prune.synthesis.parsers.csynth_xml import parse_csynth_xml
-from trigger_prune.synthesis.parsers.discover import load_reports
-from trigger_prune.synthesis.parsers.export_report import parse_export_rpt, parse_export_xml
+from trigger_prune.synthesis.parsers.discover import PARSERS, load_reports
 from trigger_prune.synthesis.parsers.recognise import recognise
 from trigger_prune.synthesis.parsers.text import read_report
-from trigger_prune.synthesis.parsers.timing_summary import parse_timing_summary
-from trigger_prune.synthesis.parsers.tool_log import parse_tool_log
-from trigger_prune.synthesis.parsers.utilization import parse_utilization
 
-PARSERS = {
-    "csynth_xml": parse_csynth_xml,
-    "csynth_rpt": parse_csynth_rpt,
-    "csynth_summary": parse_csynth_summary,
-    "utilization": parse_utilization,
-    "timing": parse_timing_summary,
-    "cosim": parse_cosim_rpt,
-    "cosim_latency": parse_cosim_latency,
-    "transactions": parse_transactions,
-    "export_rpt": parse_export_rpt,
-    "export_xml": parse_export_xml,
-    "log": parse_tool_log,
-}
 FIXTURES = sorted(path for path in (Path(__file__).parent / "reports").rglob("*") if path.is_file())
 REAL = Path(__file__).parents[4] / "shared" / "hls_reports"
 # What is text may be any text; a log that was cut tells so, and counts what is left.

@@ -47,7 +47,7 @@ Value = (
     | ToolLog
 )
 
-_PARSERS: Mapping[Kind, Callable[..., Value]] = {
+PARSERS: Mapping[Kind, Callable[..., Value]] = {
     "csynth_xml": parse_csynth_xml,
     "csynth_rpt": parse_csynth_rpt,
     "csynth_summary": parse_csynth_summary,
@@ -207,7 +207,7 @@ def _read(path: Path) -> list[ReportFile]:
     kind = recognise(path.name, text)
     if kind is None:
         return []
-    parser: Callable[..., Value] = _PARSERS[kind]
+    parser: Callable[..., Value] = PARSERS[kind]
     found = [ReportFile(path, kind, parser(text, source=str(path)), sha256(text))]
     printed = text.partition(PRINTED_COSIM)[2]
     if kind == "csynth_rpt" and printed.strip():
