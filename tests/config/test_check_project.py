@@ -58,7 +58,7 @@ def test_a_missing_tool_is_a_problem_that_names_the_extra(project: Path, monkeyp
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     (rtl,) = check_project(project, ["cost.backend=rtl"]).problems
     assert "pip install 'trigger_prune[rtl]'" in rtl
-    for backend in ("csynth", "vsynth", "cosim"):
+    for backend in ("csynth", "vsynth", "cosim", "pnr"):
         (hls,) = check_project(project, [f"cost.backend={backend}", "cost.tool_version='2023.2'"]).problems
         assert f"{backend} needs Vitis HLS or Vivado HLS 2023.2" in hls
         assert "trigger-prune doctor" in hls

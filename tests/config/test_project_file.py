@@ -77,7 +77,7 @@ def test_folder_and_file_give_the_same_project(tmp_path: Path) -> None:
         ("project: p\ncost: {batch_sizes: []}\n", "cost.batch_sizes is []"),
         (
             "project: p\ncost: {backend: verilator}\n",
-            "one of rtl, analytic, analytic_hls, csynth, vsynth, cosim, runtime",
+            "one of rtl, analytic, analytic_hls, csynth, vsynth, cosim, pnr, runtime",
         ),
         ("project: p\nbudget: {latency_p99_us: 0}\n", "budget.latency_p99_us is 0, but it must be number > 0 or null"),
         ("project: p\nseed: 1\ntrain: {}\nseed: 2\n", "yaml:4: seed is given twice, first on line 2"),

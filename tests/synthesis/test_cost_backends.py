@@ -19,9 +19,10 @@ STAGES = {
     "csynth": CostStage.CSYNTH,
     "vsynth": CostStage.VSYNTH,
     "cosim": CostStage.COSIM,
+    "pnr": CostStage.PNR,
     "runtime": CostStage.RUNTIME,
 }
-SYNTHESIS = {"rtl", "csynth", "vsynth", "cosim"}
+SYNTHESIS = {"rtl", "csynth", "vsynth", "cosim", "pnr"}
 
 
 def test_every_name_in_project_yaml_has_a_backend():
@@ -40,7 +41,7 @@ def test_the_backend_is_chosen_by_name_and_gets_its_settings(backend, stage):
         assert model.adders_per_stage == 3
     if backend == "rtl":
         assert (model.pipeline_stages, model.pipeline_for_clock, model.ecp5_seeds) == (4, False, 1)
-    if backend in ("csynth", "vsynth", "cosim"):
+    if backend in ("csynth", "vsynth", "cosim", "pnr"):
         assert (model.tool_version, model.licences) == ("2022.2", 2)
     if backend == "runtime":
         assert (model.threads, model.batch_sizes, model.plan.seconds, model.provider) == (2, (2, 8), 1.5, "cpu")

@@ -16,7 +16,7 @@ from trigger_prune.quantize.convert import quantize_model
 from trigger_prune.quantize.describe import describe_network
 from trigger_prune.quantize.layers import weight_layers
 from trigger_prune.synthesis.hls import cost
-from trigger_prune.synthesis.hls.cost import CosimCost, CsynthCost, VsynthCost
+from trigger_prune.synthesis.hls.cost import CosimCost, CsynthCost, PnrCost, VsynthCost
 from trigger_prune.synthesis.hls.failure import ToolRunError
 from trigger_prune.synthesis.hls.tools import HlsInstallation
 from trigger_prune.target import Target
@@ -48,6 +48,23 @@ def test_later_stages_report_their_own_figures_and_keep_the_others(network, stan
     assert VsynthCost(timeout_s=60).measure(network, Target()).lut == 5432
     cosim = CosimCost(timeout_s=60).measure(network, Target())
     assert (cosim.stage, cosim.latency_cycles, cosim.lut) == (CostStage.COSIM, 13, None)
+
+
+def test_place_and_route_goes_on_from_the_generated_verilog(network, stand_ins, monkeypatch):
+    stand_ins.install("vitis-run")
+    with pytest.raises(ToolError, match=r"Vivado .* is not installed"):
+        PnrCost(timeout_s=60).measure(network, Target())
+    stand_ins.install("vivado")
+    run = PnrCost(timeout_s=60).measure_run(network, Target())
+    assert set(run.reports) == {CostStage.CSYNTH, CostStage.VSYNTH, CostStage.PNR}
+    routed, csynth = run.reports[CostStage.PNR], run.reports[CostStage.CSYNTH]
+    assert (routed.latency_cycles, routed.ii) == (csynth.latency_cycles, csynth.ii)
+    assert routed.lut != csynth.lut and routed.wns_ns is not None and routed.timing_met is True
+    assert routed.content_hash == describe_network(network).content_hash()
+    monkeypatch.setenv("STAND_IN_VIVADO", "unplaced")
+    with pytest.raises(ToolRunError) as caught:
+        PnrCost(timeout_s=60).measure(network, Target())
+    assert set(caught.value.run.reports) == {CostStage.VSYNTH}
 
 
 def test_a_failure_carries_its_cause_and_what_ended(network, stand_ins, monkeypatch):

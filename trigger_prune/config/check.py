@@ -115,7 +115,7 @@ def _missing_tools(cost: CostConfig) -> list[str]:
         missing = [name for name in ("alkaid", "pyosys") if find_spec(name) is None]
         if missing:
             return [f"cost.backend rtl needs {', '.join(missing)}\n  -> pip install 'trigger_prune[rtl]'"]
-    if cost.backend in ("csynth", "vsynth", "cosim"):
+    if cost.backend in ("csynth", "vsynth", "cosim", "pnr"):
         from trigger_prune.synthesis.hls.tools import find_hls_tool
 
         if find_hls_tool(cost.tool_version) is None:

@@ -243,11 +243,12 @@ class TargetConfig(Section):
 class CostConfig(Section):
     """How the cost is measured inside the pruning loop."""
 
-    backend: Literal["rtl", "analytic", "analytic_hls", "csynth", "vsynth", "cosim", "runtime"] = Field(
+    backend: Literal["rtl", "analytic", "analytic_hls", "csynth", "vsynth", "cosim", "pnr", "runtime"] = Field(
         default="rtl",
         description="rtl: alkaid Verilog mapped by Yosys. analytic: formulas for it, milliseconds. analytic_hls: "
-        "formulas for what csynth would report. csynth, vsynth, cosim: Vitis HLS or Vivado HLS, which must be "
-        "installed. runtime: the exported model timed on a processor by ONNX Runtime.",
+        "formulas for what csynth would report. csynth, vsynth, cosim, pnr: Vitis HLS or Vivado HLS, which must be "
+        "installed; vsynth and pnr (place and route) also Vivado. runtime: the exported "
+        "model timed on a processor by ONNX Runtime.",
     )
     adders_per_stage: PositiveInt = Field(
         default=5,

@@ -97,9 +97,9 @@ def _analytic_hls(config: CostConfig, project_dir: Path) -> CostModel:
 
 
 def _hls(config: CostConfig, _: Path) -> CostModel:
-    from trigger_prune.synthesis.hls.cost import CosimCost, CsynthCost, VsynthCost
+    from trigger_prune.synthesis.hls.cost import CosimCost, CsynthCost, PnrCost, VsynthCost
 
-    kinds = {kind.name: kind for kind in (CsynthCost, VsynthCost, CosimCost)}
+    kinds = {kind.name: kind for kind in (CsynthCost, VsynthCost, CosimCost, PnrCost)}
     return kinds[config.backend](
         timeout_s=config.timeout_s,
         memory_limit_mib=config.memory_limit_mib,
@@ -130,6 +130,7 @@ BACKENDS: Mapping[str, Callable[[CostConfig, Path], CostModel]] = MappingProxyTy
         "csynth": _hls,
         "vsynth": _hls,
         "cosim": _hls,
+        "pnr": _hls,
         "runtime": _runtime,
     }
 )

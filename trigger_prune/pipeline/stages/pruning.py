@@ -152,7 +152,7 @@ def _estimate_for(
         return lambda _spec, target: cost_model.measure(network, target)
     if config.backend in ("rtl", "analytic"):
         return adders.estimate
-    predicts = CostStage.VSYNTH if config.backend == "vsynth" else CostStage.CSYNTH
+    predicts = CostStage.VSYNTH if config.backend in ("vsynth", "pnr") else CostStage.CSYNTH
     compiler = csynth_estimate(config, project_dir, predicts)
 
     def estimate(spec: NetworkSpec, target: Target) -> HardwareReport:

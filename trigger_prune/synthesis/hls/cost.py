@@ -1,4 +1,4 @@
-"""``CsynthCost``, ``VsynthCost`` and ``CosimCost``: what the vendor's tools say of the hls4ml project of a network."""
+"""What the vendor's tools say of the hls4ml project of a network: ``CsynthCost`` and those that go on from it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trigger_prune.cost.report import CostStage, HardwareReport
 from trigger_prune.errors import ConfigError, CostError
 from trigger_prune.synthesis.hls.run import HlsRun, run_hls
 from trigger_prune.synthesis.hls.steps import HlsSteps
-from trigger_prune.synthesis.hls.tools import HlsInstallation, require_hls_tool, with_version
+from trigger_prune.synthesis.hls.tools import HlsInstallation, require_hls_tool, require_vivado, with_version
 from trigger_prune.synthesis.parsers.guards import check_not_empty
 from trigger_prune.target import Target
 
@@ -91,8 +91,13 @@ class CsynthCost:
                 content_hash=spec.content_hash(),
                 say=self.say,
             )
+            run = self._continued(run, tool, target, Path(scratch))
         widest = max(layer.widest_weight_bits for layer in spec.layers)
         check_not_empty(run.require(self.stage).lut, source=f"the {self.stage} report", widest_weight_bits=widest)
+        return run
+
+    def _continued(self, run: HlsRun, tool: HlsInstallation, target: Target, scratch: Path) -> HlsRun:
+        """What follows in the same scratch folder, for backends that go beyond the build script."""
         return run
 
     def _tool(self) -> HlsInstallation:
@@ -115,6 +120,36 @@ class CosimCost(CsynthCost):
     name: ClassVar[str] = "cosim"
     stage: ClassVar[CostStage] = CostStage.COSIM
     steps: ClassVar[HlsSteps] = HlsSteps(cosim=True)
+
+
+@dataclass(frozen=True)
+class PnrCost(CsynthCost):
+    """As ``CsynthCost``, followed by synthesis, placement and routing of the generated Verilog on its own.
+
+    Latency and interval are those of C synthesis, which Vivado cannot know; area and timing are Vivado's.
+    """
+
+    name: ClassVar[str] = "pnr"
+    stage: ClassVar[CostStage] = CostStage.PNR
+
+    def _continued(self, run: HlsRun, tool: HlsInstallation, target: Target, scratch: Path) -> HlsRun:
+        from trigger_prune.synthesis.vivado.run import run_vivado
+        from trigger_prune.synthesis.vivado.scripts import vivado_project_of_hls
+
+        csynth = run.require(CostStage.CSYNTH)
+        vivado = run_vivado(
+            vivado_project_of_hls(run.project, run.name, scratch / "vivado", target.part, target.clock_period_ns),
+            require_vivado(beside=tool),
+            timeout_s=self.timeout_s,
+            memory_limit_mib=self.memory_limit_mib,
+            licences=self.licences,
+            latency_cycles=csynth.latency_cycles,
+            ii=csynth.ii,
+            content_hash=csynth.content_hash,
+            say=self.say,
+        )
+        vivado.require(CostStage.PNR)
+        return replace(run, reports={**run.reports, **vivado.reports}, log=run.log + vivado.log)
 
 
 def require_hope(spec: NetworkSpec, target: Target, tool: HlsInstallation, least_chance: float = HOPELESS) -> None:

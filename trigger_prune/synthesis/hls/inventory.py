@@ -217,11 +217,14 @@ def _backends(installations: tuple[HlsInstallation, ...]) -> list[BackendState]:
         ),
         BackendState("csynth", compiler is not None, _named(compiler), "" if compiler is not None else no_compiler),
         BackendState("cosim", compiler is not None, _named(compiler), "" if compiler is not None else no_compiler),
-        BackendState(
-            "vsynth",
-            compiler is not None and vivado is not None,
-            ", ".join(filter(None, (_named(compiler), _named(vivado)))),
-            "" if compiler is not None and vivado is not None else no_compiler if compiler is None else "Vivado",
+        *(
+            BackendState(
+                name,
+                compiler is not None and vivado is not None,
+                ", ".join(filter(None, (_named(compiler), _named(vivado)))),
+                "" if compiler is not None and vivado is not None else no_compiler if compiler is None else "Vivado",
+            )
+            for name in ("vsynth", "pnr")
         ),
         BackendState(
             "runtime",
