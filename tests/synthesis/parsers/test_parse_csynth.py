@@ -2,6 +2,7 @@
 with, stated here once more."""
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -237,3 +238,15 @@ def test_a_damaged_summary_is_an_error_unless_it_says_the_same(find, put, messag
     assert changed != text
     with pytest.raises(ReportFormatError, match=message):
         parse_csynth_summary(changed)
+
+
+def test_an_instance_that_was_lost_is_missed():
+    """Two entries that run into one leave well-formed XML; the module of one of them is then used nowhere."""
+    lines = (REPORTS / "tagger/tagger_prj/solution1/syn/report/csynth.xml").read_text().splitlines()
+    starts = [number for number, line in enumerate(lines) if line.strip() == "<Instance>"]
+    assert len(starts) >= 2
+    for start, following in pairwise(starts):
+        for cut in range(following - start):
+            text = "\n".join(lines[: start + cut] + lines[following + cut :])
+            with pytest.raises(ReportFormatError):
+                parse_csynth_xml(text)

@@ -122,7 +122,12 @@ def _instances(root: Element) -> tuple[Instance, ...]:
         if module.text("Name") in modules:
             raise ReportFormatError(f"{module.where} {module.text('Name')!r} occurs twice")
         modules[module.text("Name")] = module
-    return _below(top, modules, 1)
+    instances = _below(top, modules, 1)
+    # A module is listed because it is used: one that is not tells of a lost or damaged entry in the hierarchy.
+    unused = modules.keys() - {entry.module for entry in instances} - {top.text("ModuleName")}
+    if unused:
+        raise ReportFormatError(f"{top.where} has no instance of {', '.join(sorted(unused))}")
+    return instances
 
 
 def _below(parent: Element, modules: dict[str, Element], level: int) -> tuple[Instance, ...]:
