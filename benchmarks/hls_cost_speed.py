@@ -2,7 +2,7 @@
 
     python benchmarks/hls_cost_speed.py [--quick]
 
-Dense layers of strategy latency with random 8-bit weights: one estimate of one layer, and many masks of one layer at
+Dense layers with random 8-bit weights: one estimate of one layer, and (strategy latency) many masks of one layer at
 once. Process time of one thread, median of several repetitions. Every mask of the batch is also estimated alone once,
 and the results must agree.
 
@@ -15,18 +15,23 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from _result import write_result
 
+from trigger_prune.cost.hls.calibration import shipped_calibration
 from trigger_prune.cost.hls.dense_latency import DEFAULTS, predict
-from trigger_prune.cost.hls.design import HlsLayer, HlsSetting
+from trigger_prune.cost.hls.design import HlsLayer, HlsSetting, Strategy
+from trigger_prune.cost.hls.layers import predict_layer
 from trigger_prune.cost.hls.masks import mask_costs, masked_layer
 from trigger_prune.fixed_point import FixedPoint
 
 SETTING = HlsSetting("vitis_hls", "2024.1", "xcvu13p-flga2577-2-e", "virtexuplus", 5.0)
 LAYERS = ((16, 16), (64, 32), (64, 64), (128, 128))
 """Inputs and outputs."""
+OTHERS: dict[Strategy, int] = {"resource": 8, "resource_unrolled": 8, "distributed_arithmetic": 1}
+"""Other strategies, with their reuse factor."""
 MASKED = (64, 32)
 LIMIT_MS, LIMIT_PER_SECOND = 5.0, 1000
 DENSITIES = (0.9, 0.5, 0.1)
@@ -73,6 +78,12 @@ def main() -> None:
         milliseconds = 1e3 * seconds(lambda layer=layer: predict(layer, SETTING, DEFAULTS), repeats)  # type: ignore[misc]
         figures[f"layer_{n_in}x{n_out}_ms"] = round(milliseconds, 3)
         print(f"one estimate, {n_in:>3} x {n_out:<3}   {milliseconds:8.2f} ms   (limit {LIMIT_MS:g} ms to 64 x 64)")
+    calibration = shipped_calibration()
+    for strategy, reuse_factor in OTHERS.items():
+        layer = replace(random_layer(64, 64), strategy=strategy, reuse_factor=reuse_factor)
+        milliseconds = 1e3 * seconds(lambda layer=layer: predict_layer(layer, SETTING, calibration), repeats)  # type: ignore[misc]
+        figures[f"{strategy}_64x64_ms"] = round(milliseconds, 3)
+        print(f"{strategy:<23} 64 x 64 {milliseconds:8.2f} ms")
     layer = random_layer(*MASKED)
     rng = np.random.default_rng(0)
     for density in DENSITIES:
