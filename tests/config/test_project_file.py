@@ -46,7 +46,7 @@ def test_folder_and_file_give_the_same_project(tmp_path: Path) -> None:
             "yaml:3: unknown key train.epochs_per_round; did you mean prune.",
         ),
         ("project: p\ntrain:\n  lr: 3\n", "yaml:3: unknown key train.lr; did you mean train.learning_rate?"),
-        ("project: p\nepochs: 3\n", "did you mean train.epochs, quantize.epochs or baseline.epochs?"),
+        ("project: p\nepochs: 3\n", "did you mean teacher.epochs, train.epochs, quantize.epochs or baseline.epochs?"),
         ("project: p\nquantise: {weight_bits: 4}\n", "yaml:2: unknown key quantise; did you mean quantize?"),
         ("project: p\nsplit:\n  xyzzy: 3\n", "known in split: train_fraction, validation_fraction, seed"),
         ("project: 7\n", "yaml:1: project is 7, but it must be text"),

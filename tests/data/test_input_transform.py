@@ -150,3 +150,35 @@ def test_what_a_transform_refuses() -> None:
         InputTransform(("a",), np.zeros(1), np.ones(1), FixedPoint(25, 4))
     with pytest.raises(DataError, match="'scale' is missing"):
         InputTransform.from_dict({"feature_names": ["a"], "offset": [0.0]})
+
+
+def hardware_integers(n: int = 2000) -> EventSample:
+    columns = [RNG.poisson(60, n), RNG.integers(-57, 58, n), RNG.integers(0, 2048, n), np.full(n, 3)]
+    sample = sample_of(np.stack(columns, axis=1))
+    lsb, units = (0.5, 0.0435, 0.5, 1.0), ("GeV", "", "GeV", "")
+    return EventSample(**{**vars(sample), "feature_lsb": lsb, "feature_units": units})
+
+
+@pytest.mark.parametrize("offset", ["integer", "none"])
+def test_hardware_integers_become_shifted_bits_without_arithmetic_on_fractions(offset: str) -> None:
+    sample = hardware_integers()
+    config = InputConfig(width_bits=20, integer_bits=9, offset=offset)
+    transform = fit_input_transform(sample, config)
+    assert (transform.offset == np.round(transform.offset)).all()
+    if offset == "none":
+        assert transform.offset.tolist() == [0, 0, 0, 3]
+    else:
+        means = sample.features.astype(float).mean(axis=0)
+        assert np.abs(transform.offset - means).max() <= 0.5
+    assert (np.frexp(transform.scale)[0] == 0.5).all()
+    # enough bits on both sides: nothing is rounded, the integer comes back
+    back = transform.apply(sample.features) * transform.scale + transform.offset
+    assert (back == sample.features).all()
+
+
+def test_the_size_of_a_step_travels_with_the_transform() -> None:
+    transform = fit_input_transform(hardware_integers(), InputConfig(offset="integer"))
+    again = InputTransform.from_dict(json.loads(json.dumps(transform.to_dict())))
+    assert again.lsb == (0.5, 0.0435, 0.5, 1.0)
+    assert again.select((2, 0)).units == ("GeV", "GeV")
+    assert again.select((1,)).lsb == (0.0435,)

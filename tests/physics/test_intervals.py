@@ -11,6 +11,7 @@ from trigger_prune.physics.intervals import (
     LEVEL_68,
     LEVEL_95,
     clopper_pearson,
+    clustered_fraction_estimate,
     effective_events,
     fraction_estimate,
     normal_estimate,
@@ -97,3 +98,51 @@ def test_impossible_counts_are_errors(passed, total):
 def test_no_weight_is_an_error():
     with pytest.raises(DataError, match="without weight"):
         fraction_estimate(np.array([True]), np.zeros(1))
+
+
+def test_unrepeated_collisions_give_the_plain_fraction():
+    generator = np.random.default_rng(4)
+    passes, weights = generator.random(300) < 0.8, generator.random(300)
+    for w in (weights, np.ones(300)):
+        assert clustered_fraction_estimate(passes, w, generator.permutation(300) - 7) == fraction_estimate(passes, w)
+
+
+def test_rows_that_repeat_a_collision_exactly_count_once():
+    passes = np.arange(200) < 137
+    once, eight = np.arange(200), np.repeat(np.arange(200), 8)
+    single = clustered_fraction_estimate(passes, np.ones(200), once)
+    repeated = clustered_fraction_estimate(np.repeat(passes, 8), np.ones(1600), eight)
+    assert repeated.value == single.value
+    # 199 instead of 200: the variance between collisions is estimated from them
+    assert repeated.n_effective == pytest.approx(199)
+    assert (repeated.low95, repeated.high95) == pytest.approx((single.low95, single.high95), abs=1e-3)
+
+
+def test_when_all_pass_every_collision_counts_once():
+    estimate = clustered_fraction_estimate(np.ones(1600, bool), np.ones(1600), np.repeat(np.arange(200), 8))
+    assert (estimate.value, estimate.high68, estimate.n_effective) == (1.0, 1.0, pytest.approx(200))
+    assert estimate.low95 == pytest.approx(0.025 ** (1 / 200))
+
+
+def test_independent_rows_that_share_a_number_gain_nothing_beyond_their_count():
+    generator = np.random.default_rng(6)
+    passes = generator.random(8000) < 0.9
+    estimate = clustered_fraction_estimate(passes, np.ones(8000), np.repeat(np.arange(1000), 8))
+    assert 0.85 * 8000 < estimate.n_effective <= 8000
+
+
+@pytest.mark.parametrize("true", [0.5, 0.93])
+def test_intervals_of_repeated_collisions_cover(true):
+    """Rows of one collision agree often: intervals per row would cover 68 % in less than half of the samples."""
+    generator = np.random.default_rng(8)
+    covered, naive, trials = 0, 0, 400
+    for _ in range(trials):
+        # efficiency per collision from a beta distribution: intra-class correlation 1 / (1 + 1) = 0.5
+        chance = np.repeat(generator.beta(true, 1 - true, size=150), 8)
+        passes = generator.random(1200) < chance
+        estimate = clustered_fraction_estimate(passes, np.ones(1200), np.repeat(np.arange(150), 8))
+        covered += estimate.low68 <= true <= estimate.high68
+        plain = fraction_estimate(passes, np.ones(1200))
+        naive += plain.low68 <= true <= plain.high68
+    assert 0.64 <= covered / trials <= 0.78
+    assert naive / trials < 0.5

@@ -50,6 +50,12 @@ def test_efficiency_between_two_thresholds_is_random_tie_breaking():
     assert signal_efficiency_at(curve, 0.9) == 1.0
 
 
+def test_no_signal_is_credited_before_the_background_above_it_is_paid():
+    # signal at 3, one background event at 2, the rest of the signal at 1: half of that event buys nothing
+    curve = roc_curve(np.array([3.0, 2.0, 1.0, 0.0]), np.array([True, False, True, False]), np.ones(4))
+    assert [signal_efficiency_at(curve, x) for x in (0.0, 0.25, 0.499, 0.5, 1.0)] == [0.5, 0.5, 0.5, 1.0, 1.0]
+
+
 def test_decimation_keeps_true_points_and_the_shape():
     generator = np.random.default_rng(3)
     positive = np.arange(400_000) % 4 == 0

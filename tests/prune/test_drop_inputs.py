@@ -79,7 +79,7 @@ def test_nothing_redundant_changes_nothing() -> None:
     x = events()[:, [0, 1, 4]]
     network = quantised(Mlp((3,), 2, hidden=(4,)), x)
     before = describe_network(network).content_hash()
-    none = tuple(InputFinding(name, i, "informative", None, None, 0.0, 0.0) for i, name in enumerate("abc"))
+    none = tuple(InputFinding(name, i, "informative", None, None, 0.0, 0.0, 0.0) for i, name in enumerate("abc"))
     assert drop_redundant(network, none, ("a", "b", "c")) == ((0, 1, 2), ())
     assert describe_network(network).content_hash() == before
 
@@ -108,7 +108,7 @@ def test_all_inputs_constant_leaves_one() -> None:
     x = torch.ones(50, 3) * torch.tensor([1.0, 2.0, 0.5])
     network = quantised(Mlp((3,), 2, hidden=(4,)), x)
     before = network(x).detach()
-    found = tuple(InputFinding(n, i, "constant", None, float(x[0, i]), 0.0, 0.0) for i, n in enumerate("abc"))
+    found = tuple(InputFinding(n, i, "constant", None, float(x[0, i]), 0.0, 0.0, 0.0) for i, n in enumerate("abc"))
     kept, dropped = drop_redundant(network, found, ("a", "b", "c"))
     assert kept == (2,) and len(dropped) == 2
     assert torch.equal(network(x[:, list(kept)]), before)

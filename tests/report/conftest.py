@@ -97,7 +97,7 @@ def fit_history(phase, epochs, start, end, accuracy, rounds=1, sparsity=0.0):
             target = 1 - 0.5 * 0.6**number if sparsity else 0.0
             zero = target * min(1.0, 2 * done) if number == 0 else target
             score = None if accuracy is None else accuracy - 0.4 * (loss - end)
-            records.append(EpochRecord(phase, epoch, loss - 0.01 * done, loss, score, 1e-3, zero, 0.4))
+            records.append(EpochRecord(phase, epoch, loss - 0.01 * done, loss, score, 1e-3, zero, 0.4, -loss))
     best = min(range(len(records)), key=lambda i: records[i].validation_loss)
     return FitHistory(tuple(records), best)
 
@@ -110,12 +110,23 @@ def make_trials(with_accuracy=True):
         accuracy = 0.674 - 0.0018 * number**1.6 if with_accuracy else None
         spread = {name: 1 - density * (0.7 + 0.2 * i) for i, name in enumerate(LAYERS)}
         trials.append(
-            PruneTrial(number, "ramp", 1 - density, int(4256 * density), spread, 0.95, accuracy, cost(lut), lut < 8_000)
+            PruneTrial(
+                number, "ramp", 1 - density, int(4256 * density), spread, 0.95, accuracy, -0.95, cost(lut), lut < 8_000
+            )
         )
     final = replace(trials[-1], round=6, phase="final", cost=cost(5_912), chosen=True)
     final = replace(final, validation_accuracy=0.6692 if with_accuracy else None, meets_budget=True)
     dense = PruneTrial(
-        0, "dense", 0.0, 4240, dict.fromkeys(LAYERS, 0.004), 0.93, trials[0].validation_accuracy, cost(61_912), False
+        0,
+        "dense",
+        0.0,
+        4240,
+        dict.fromkeys(LAYERS, 0.004),
+        0.93,
+        trials[0].validation_accuracy,
+        -0.93,
+        cost(61_912),
+        False,
     )
     return (dense, *trials, final)
 
@@ -127,16 +138,18 @@ def make_scan(feature_names, accuracy, layers=tuple(LAYERS)):
             lost = 0.45 * sparsity ** (6 - 0.8 * (index % 5))
             value = None if accuracy is None else accuracy - lost
             low, high = (None, None) if value is None else (value - 0.0034, value + 0.0034)
-            points.append(LayerPoint(layer, "magnitude_l1", sparsity, 0.93 + 3 * lost, value, low, high))
+            points.append(
+                LayerPoint(layer, "magnitude_l1", sparsity, 0.93 + 3 * lost, value, low, high, -0.93 - 3 * lost)
+            )
     findings = []
     for index, name in enumerate(feature_names):
         importance = 0.14 * 0.72**index - 0.0004
         drop = None if accuracy is None else importance
-        findings.append(InputFinding(name, index, "informative", None, None, 2.5 * importance, drop))
+        findings.append(InputFinding(name, index, "informative", None, None, 2.5 * importance, drop, 2.5 * importance))
     if len(feature_names) > 8:
         none = None if accuracy is None else 0.0
-        findings[6] = InputFinding(feature_names[6], 6, "duplicate", feature_names[8], None, 0.0, none)
-    return SensitivityScan(0.93, accuracy, 20_000, tuple(points), tuple(findings))
+        findings[6] = InputFinding(feature_names[6], 6, "duplicate", feature_names[8], None, 0.0, none, 0.0)
+    return SensitivityScan(0.93, accuracy, -0.93, "loss", 20_000, tuple(points), tuple(findings))
 
 
 def build_inputs(

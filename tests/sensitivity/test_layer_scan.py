@@ -142,7 +142,7 @@ def test_a_task_without_classes_has_no_accuracy() -> None:
     batches = events(50)
     batches = Batches(batches.features, torch.zeros(50, 3), batches.weights)
     (point,) = [p for p in scan_layers(model, batches, [0.5], L1, "autoencoder") if p.layer == "head"]
-    assert point == LayerPoint("head", "magnitude_l1", 0.5, point.loss, None, None, None)
+    assert point == LayerPoint("head", "magnitude_l1", 0.5, point.loss, None, None, None, -point.loss)
 
 
 def test_impossible_scans_are_named() -> None:

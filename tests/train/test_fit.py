@@ -89,8 +89,12 @@ def test_leaves_random_state_and_modes_as_found() -> None:
 
 
 def script_validation(monkeypatch: pytest.MonkeyPatch, losses: list[float]) -> None:
-    scripted = iter(losses)
-    monkeypatch.setattr(fit_module, "evaluate", lambda *_: Evaluation(next(scripted), None))
+    script_merits(monkeypatch, [(loss, -loss) for loss in losses])
+
+
+def script_merits(monkeypatch: pytest.MonkeyPatch, figures: list[tuple[float, float]]) -> None:
+    scripted = iter([Evaluation(loss, None, merit) for loss, merit in figures])
+    monkeypatch.setattr(fit_module, "evaluate", lambda *_: next(scripted))
 
 
 @pytest.mark.parametrize(
@@ -120,6 +124,33 @@ def test_early_stopping_restores_the_weights_of_the_best_epoch(
     assert history.best_index == best
     assert [state[0] for state in states] == list(history.epochs)
     assert [same(model, state[2]) for state in states] == [i == best for i in range(epochs_run)]
+
+
+def test_the_merit_decides_and_the_loss_breaks_ties(monkeypatch: pytest.MonkeyPatch) -> None:
+    script_merits(monkeypatch, [(0.1, 0.5), (0.9, 0.7), (0.8, 0.7), (0.85, 0.7), (0.2, 0.6)])
+    history = fit(network(), toy(100), toy(50), settings(epochs=5))
+    assert history.best_index == 2
+    assert [record.validation_merit for record in history.epochs] == [0.5, 0.7, 0.7, 0.7, 0.6]
+
+
+def test_a_batch_loss_takes_the_place_of_the_task_s_loss() -> None:
+    seen = []
+
+    def only_first_weight(outputs: torch.Tensor, part: Batches) -> torch.Tensor:
+        seen.append((len(outputs), part.classes, part.physical))
+        return outputs.square().mean()
+
+    events = toy(100)
+    labelled = Batches(
+        events.features, events.targets, events.weights, events.targets, torch.arange(100, dtype=torch.float64)
+    )
+    model = network()
+    before = model(events.features).detach().square().mean()
+    fit(model, labelled, toy(50), settings(epochs=20, batch_loss=only_first_weight))
+    assert model(events.features).detach().square().mean() < before / 2
+    assert all(classes is not None and len(classes) == len(physical) == n for n, classes, physical in seen)
+    shuffled = torch.cat([physical for _, _, physical in seen[: len(seen) // 20]])
+    assert sorted(shuffled.tolist()) == list(range(100))
 
 
 def test_an_epoch_before_select_from_epoch_is_never_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,10 +238,14 @@ def test_weight_three_equals_three_copies() -> None:
     torch.testing.assert_close(results[0][2], results[1][2], rtol=1e-9, atol=1e-12)
 
 
+def three(events: Batches) -> tuple[torch.Tensor, ...]:
+    return events.features, events.targets, events.weights
+
+
 def test_events_of_weight_zero_have_no_influence() -> None:
     events = toy(300)
     wild = Batches(torch.full((40, 4), 1e6), torch.zeros(40, dtype=torch.int64), torch.zeros(40))
-    mixed = Batches(*(torch.cat(pair) for pair in zip(vars(wild).values(), vars(events).values(), strict=True)))
+    mixed = Batches(*(torch.cat(pair) for pair in zip(three(wild), three(events), strict=True)))
     clean, disturbed = network(), network()
     fit(clean, events, events, settings())
     history = fit(disturbed, mixed, mixed, settings())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -65,7 +64,7 @@ def _attempt(work: Callable[[], R], problems: list[str]) -> R | None:
 def _load_events(config: ProjectConfig, project_dir: Path) -> EventSample:
     from trigger_prune.data.load import load_sample
 
-    return load_sample(config.data, project_dir)
+    return load_sample(config.data, project_dir, config.luminosity)
 
 
 def _model_parameters(config: ProjectConfig, sample: EventSample | None, project_dir: Path) -> int | None:
@@ -79,7 +78,9 @@ def _model_parameters(config: ProjectConfig, sample: EventSample | None, project
         model_source_files(config.model, project_dir)
         return None
 
-    n_outputs = math.prod(sample.event_shape) if config.task == "autoencoder" else sample.n_classes
+    from trigger_prune.train.outputs import output_count
+
+    n_outputs = output_count(sample, config.task, config.teacher)
     network = build_model(config.model, sample.event_shape, n_outputs, project_dir)
     return sum(parameter.numel() for parameter in network.parameters())
 

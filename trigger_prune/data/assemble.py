@@ -30,7 +30,10 @@ def assemble_sample(file: EventFile, config: DataConfig) -> EventSample:
     weight_key = _optional_key(file, config.weight, "weight")
     group_key = _optional_key(file, config.group, "group")
     label_columns = [label_key] if label_key else _columns_of(expressions)
-    roles = [key for key in (*label_columns, weight_key, group_key) if key is not None]
+    observables = config.observables or []
+    for key in observables:
+        _require(file, key, "data.observables")
+    roles = [key for key in (*label_columns, weight_key, group_key, *observables) if key is not None]
     feature_keys = _feature_keys(file, config, roles)
     if label_key in feature_keys:
         raise ConfigError(f"data.features: {label_key!r} is the label", hint="a network must not see its own answer")
@@ -51,6 +54,7 @@ def assemble_sample(file: EventFile, config: DataConfig) -> EventSample:
         _feature_names(file, config, feature_keys, features.shape[1]),
         class_names,
         config.path,
+        {key: _one_number_per_event(file, key, "observable", stop).astype(np.float64) for key in observables},
     )
 
 

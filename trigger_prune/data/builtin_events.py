@@ -28,16 +28,23 @@ _FILES = {
     "jets16": ("jets16_part1.npz", "jets16_part2.npz"),
     "jets16_constituents": ("jets16_constituents.npz",),
 }
+BUILTIN_LEVEL1 = {
+    "level1": EVENTS_DIR / "level1",
+    "level1_regions": EVENTS_DIR / "level1_regions",
+}
+"""Shipped samples of level-1 events: folders, as ``trigger-prune data make level1`` writes them."""
+
 _KINEMATICS_FILE = "jets16_kinematics.npz"
 
 
 def builtin_files(name: str) -> list[Path]:
     """Files of the sample ``builtin:NAME``. Raises ConfigError for an unknown name."""
     if name not in _FILES:
-        samples = ", ".join(f"builtin:{known}" for known in _FILES)
+        names = [*_FILES, *BUILTIN_LEVEL1]
+        samples = ", ".join(f"builtin:{known}" for known in names)
         raise ConfigError(
             f"data.path: there is no sample builtin:{name}",
-            hint=f"{close_matches(name, list(_FILES))}the samples are {samples}",
+            hint=f"{close_matches(name, names)}the samples are {samples}",
         )
     return [EVENTS_DIR / file for file in _FILES[name]]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,14 @@ class EventSample:
     groups          int64 ``(events,)``: rows that come from one collision share a number and never part in a split
     feature_names   one per feature; class_names one per class
     source          where the events came from, for messages and the report
+    observables     name -> float64 ``(events,)``: values of an event that no network sees (what a menu cuts on, offline
+                    variables)
+    strata          int64 ``(events,)``: rows whose weights were normalised together (one process, one pT-hat bin);
+                    None: the weights are not normalised in strata
+    rate_weights    whether the weights of background events are rates in Hz, so that all of them add up to the rate of
+                    bunch crossings; the weights of signal events are relative in any case
+    feature_lsb     physical size of one step of each feature where features are hardware integers; feature_units the
+                    units of it
 
     Raises DataError (naming source and first offending row) on wrong shapes, NaN or infinity, empty classes,
     labels outside the classes, repeated names.
@@ -33,6 +42,11 @@ class EventSample:
     feature_names: tuple[str, ...]
     class_names: tuple[str, ...]
     source: str
+    observables: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    strata: NDArray[np.int64] | None = None
+    rate_weights: bool = False
+    feature_lsb: tuple[float, ...] | None = None
+    feature_units: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         self._check_shapes()
@@ -66,6 +80,8 @@ class EventSample:
             labels=self.labels[rows],
             weights=self.weights[rows],
             groups=self.groups[rows],
+            observables={name: values[rows] for name, values in self.observables.items()},
+            strata=None if self.strata is None else self.strata[rows],
         )
 
     def _check_shapes(self) -> None:
@@ -89,6 +105,16 @@ class EventSample:
             raise DataError(
                 f"{self.source}: {len(self.feature_names)} feature names for {self.features.shape[1]} features"
             )
+        for name, values in self.observables.items():
+            if values.shape != (n,):
+                raise DataError(f"{self.source}: observable {name!r} has shape {values.shape}, not one value per event")
+        if self.strata is not None and self.strata.shape != (n,):
+            raise DataError(f"{self.source}: strata have shape {self.strata.shape}, not one value per event")
+        for name, listed in (("feature_lsb", self.feature_lsb), ("feature_units", self.feature_units)):
+            if listed is not None and len(listed) != len(self.feature_names):
+                raise DataError(
+                    f"{self.source}: {len(listed)} entries of {name} for {len(self.feature_names)} features"
+                )
         for kind, names in (("feature", self.feature_names), ("class", self.class_names)):
             repeated = sorted({name for name in names if names.count(name) > 1})
             if repeated:

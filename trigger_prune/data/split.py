@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from trigger_prune.config.project import SplitConfig
 from trigger_prune.data.sample import EventSample
 from trigger_prune.errors import DataError
+from trigger_prune.physics.luminosity import renormalise_strata, strata_totals
 
 _WORD = 0xFFFF_FFFF_FFFF_FFFF
 
@@ -34,6 +35,9 @@ def split_sample(sample: EventSample, config: SplitConfig) -> Split:
     A group's part depends on its number and the seed alone: adding, dropping or reordering rows moves no other
     event. The fractions are therefore met to statistical accuracy (sqrt(f (1 - f) / groups)), not exactly. Rows keep
     their order inside a part.
+
+    Where weights are rates (``sample.rate_weights``), each part stands for all bunch crossings: the weights of every
+    stratum are scaled so that the part has the stratum's whole rate.
 
     Raises DataError when a part is empty or lacks a class.
     """
@@ -77,4 +81,8 @@ def _part(sample: EventSample, chosen: NDArray[np.bool_], name: str) -> EventSam
             f"{sample.source}: the {name} part ({len(rows)} events) has no events of class {', '.join(missing)}",
             hint=hint,
         )
-    return sample.take(rows)
+    part = sample.take(rows)
+    if not sample.rate_weights or sample.strata is None or part.strata is None:
+        return part
+    totals = strata_totals(sample.weights, sample.strata)
+    return replace(part, weights=renormalise_strata(part.weights, part.strata, totals))

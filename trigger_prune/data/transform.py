@@ -26,6 +26,7 @@ class InputTransform:
     feature_names   one per feature
     offset, scale   float64 ``(features,)`` in the feature's own unit; scale > 0
     fixed           type of a network input, at most 24 bits wide so that float32 holds every value exactly
+    lsb, units      physical size and unit of one step of the feature, where features are hardware integers
 
     This runs on the data side: it is what the unit upstream of the network does in firmware. The network's own inputs
     are the resulting hardware integers. They must be, because a float rounded twice (first by the ``ap_fixed`` type of
@@ -38,6 +39,8 @@ class InputTransform:
     offset: NDArray[np.float64]
     scale: NDArray[np.float64]
     fixed: FixedPoint
+    lsb: tuple[float, ...] | None = None
+    units: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.feature_names)
@@ -88,7 +91,14 @@ class InputTransform:
             raise DataError(f"input transform: feature index {wrong[0]} is outside 0..{n - 1}")
         rows = list(kept)
         names = tuple(self.feature_names[i] for i in rows)
-        return InputTransform(names, self.offset[rows], self.scale[rows], self.fixed)
+        return InputTransform(
+            names,
+            self.offset[rows],
+            self.scale[rows],
+            self.fixed,
+            None if self.lsb is None else tuple(self.lsb[i] for i in rows),
+            None if self.units is None else tuple(self.units[i] for i in rows),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; ``from_dict`` restores the same transform to the last bit."""
@@ -97,6 +107,8 @@ class InputTransform:
             "offset": self.offset.tolist(),
             "scale": self.scale.tolist(),
             "fixed": str(self.fixed),
+            "lsb": None if self.lsb is None else list(self.lsb),
+            "units": None if self.units is None else list(self.units),
         }
 
     @classmethod
@@ -110,6 +122,8 @@ class InputTransform:
             np.array(raw["offset"], dtype=np.float64),
             np.array(raw["scale"], dtype=np.float64),
             FixedPoint.parse(raw["fixed"]),
+            None if raw.get("lsb") is None else tuple(raw["lsb"]),
+            None if raw.get("units") is None else tuple(raw["units"]),
         )
 
     def _check(self, features: NDArray[np.floating[Any]]) -> None:
@@ -133,8 +147,9 @@ def fit_input_transform(train: EventSample, config: InputConfig) -> InputTransfo
     """Centre and scale every feature by its weighted mean and standard deviation over events (and positions).
 
     Give the training part only. ``config.scale`` chooses the exact standard deviation or the power of two nearest to
-    it in log2. A feature that is constant wherever the weight is positive gets that value as offset and scale 1: it
-    becomes 0 everywhere and later stages drop it. Equal columns get equal transforms, bit for bit.
+    it in log2, ``config.offset`` what is subtracted. A feature that is constant wherever the weight is positive gets
+    that value as offset and scale 1: it becomes 0 everywhere and later stages drop it. Equal columns get equal
+    transforms, bit for bit.
 
     Raises FixedPointError for an impossible input type.
     """
@@ -142,7 +157,17 @@ def fit_input_transform(train: EventSample, config: InputConfig) -> InputTransfo
     moments = [_moments(train, i) for i in range(train.n_features)]
     scales = [sd if config.scale == "exact" or sd == 1.0 else 2.0 ** round(math.log2(sd)) for _, sd in moments]
     offsets = np.array([mean for mean, _ in moments], dtype=np.float64)
-    return InputTransform(train.feature_names, offsets, np.array(scales, dtype=np.float64), fixed)
+    if config.offset != "mean":
+        # a constant becomes 0 all the same, whatever it is
+        varies = np.array([not _is_constant(train, i) for i in range(train.n_features)])
+        offsets = np.where(varies, np.round(offsets) if config.offset == "integer" else 0.0, offsets)
+    scale = np.array(scales, dtype=np.float64)
+    return InputTransform(train.feature_names, offsets, scale, fixed, train.feature_lsb, train.feature_units)
+
+
+def _is_constant(train: EventSample, feature: int) -> bool:
+    column = train.features[train.weights > 0, feature]
+    return bool(column.min() == column.max())
 
 
 def _moments(train: EventSample, feature: int) -> tuple[float, float]:

@@ -61,6 +61,21 @@ def auc_influence(
     return AucInfluence(value, influence, min(counts))
 
 
+def weighted_auc(scores: NDArray[np.float64], positive: NDArray[np.bool_], weights: NDArray[np.float64]) -> float:
+    """The AUC alone, ties counting half. Raises DataError when one of the two sets has no weight."""
+    order = np.argsort(scores, kind="stable")
+    ordered, signal, w = scores[order], positive[order], weights[order]
+    positive_sum, negative_sum = float(w[signal].sum()), float(w[~signal].sum())
+    if not (positive_sum > 0 and negative_sum > 0):
+        empty = "signal" if not positive_sum > 0 else "background"
+        raise DataError(f"AUC needs {empty} events with weight, and there are none")
+    starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
+    positive_at = np.add.reduceat(w * signal, starts)
+    negative_at = np.add.reduceat(w * ~signal, starts)
+    beaten = np.cumsum(negative_at) - negative_at / 2
+    return float((positive_at * beaten).sum() / (positive_sum * negative_sum))
+
+
 def cluster_error(influence: NDArray[np.float64], groups: NDArray[np.int64]) -> float:
     """Standard error from influences: events of one collision vary together, collisions independently."""
     if not np.isfinite(influence).all():

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import betaincinv, ndtri
 
 from trigger_prune.errors import DataError
+from trigger_prune.physics.clusters import cluster_index, weight_per_index
 
 LEVEL_68 = math.erf(1 / math.sqrt(2))
 """Coverage of one Gaussian standard deviation, 0.6827."""
@@ -85,6 +86,54 @@ def fraction_estimate(passes: NDArray[np.bool_], weights: NDArray[np.float64]) -
         value = float(weights[passes].sum()) / total
         count = effective_events(weights)
         passed, method = min(value * count, count), "Clopper-Pearson on effective counts"
+    low68, high68 = clopper_pearson(passed, count, LEVEL_68)
+    low95, high95 = clopper_pearson(passed, count, LEVEL_95)
+    error = math.sqrt(max(value * (1 - value), 0.0) / count)
+    return Estimate(value, error, low68, high68, low95, high95, count, method)
+
+
+def clustered_fraction_estimate(
+    passes: NDArray[np.bool_], weights: NDArray[np.float64], groups: NDArray[np.int64]
+) -> Estimate:
+    """Weighted fraction of passing rows when rows of one generated collision (``groups``) vary together.
+
+    Clopper-Pearson with the number of independent events of equal weight that would give the variance between
+    collisions (Korn and Graubard, Survey Methodology 24 (1998) 193), at most the effective number of rows. Where no
+    collision repeats this is ``fraction_estimate``. Raises DataError when there is no weight.
+    """
+    total = float(weights.sum())
+    if not total > 0:
+        raise DataError("a fraction of events without weight is not defined")
+    index = cluster_index(groups)
+    if np.bincount(index, weights > 0).max() <= 1:
+        return fraction_estimate(passes, weights)
+    cluster_weights = weight_per_index(index, weights)
+    cluster_passing = weight_per_index(index, weights * passes)
+    value = min(float(weights[passes].sum()) / total, 1.0)
+    count = clustered_count(
+        value,
+        float(np.square(cluster_passing - value * cluster_weights).sum()) / total**2,
+        effective_events(weights),
+        effective_events(cluster_weights),
+    )
+    return count_estimate(value, count, "Clopper-Pearson on effective counts of generated collisions")
+
+
+def clustered_count(value: float, variance: float, rows: float, clusters: float) -> float:
+    """Independent events that would give a fraction this ``variance``; ``rows`` and ``clusters`` are effective counts.
+
+    ``variance`` is the sum of squared residuals per cluster over the squared total weight. Where all or nothing
+    passes, nothing is known about how rows of a cluster agree: then every cluster counts once.
+    """
+    if not (0 < value < 1 and variance > 0):
+        return clusters
+    corrected = variance * clusters / (clusters - 1) if clusters > 1 else math.inf
+    return min(value * (1 - value) / corrected, rows) if math.isfinite(corrected) else clusters
+
+
+def count_estimate(value: float, count: float, method: str) -> Estimate:
+    """Clopper-Pearson intervals of a fraction ``value`` of ``count`` events, which may be effective ones."""
+    passed = min(value * count, count)
     low68, high68 = clopper_pearson(passed, count, LEVEL_68)
     low95, high95 = clopper_pearson(passed, count, LEVEL_95)
     error = math.sqrt(max(value * (1 - value), 0.0) / count)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trigger_prune.errors import DataError
+from trigger_prune.physics.ranking import Ranking
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,12 @@ def signal_efficiency_at(curve: RocCurve, background_efficiency: float) -> float
     """
     signal = np.concatenate([[0.0], curve.signal_efficiency])
     background = np.concatenate([[0.0], curve.background_efficiency])
-    # of several points at one background efficiency the loosest is the best one to use
-    last = np.append(np.diff(background) > 0, True)
-    return float(np.interp(background_efficiency, background[last], signal[last]))
+    # of several points at one background efficiency a line starts at the loosest and ends at the tightest
+    start = int(np.searchsorted(background, background_efficiency, side="right")) - 1
+    if start == len(background) - 1:
+        return float(signal[-1])
+    fraction = (background_efficiency - background[start]) / (background[start + 1] - background[start])
+    return float(signal[start] + fraction * (signal[start + 1] - signal[start]))
 
 
 def decimate(curve: RocCurve, cells: int = 120, floor: float = 1e-5) -> RocCurve:
@@ -69,4 +73,38 @@ def decimate(curve: RocCurve, cells: int = 120, floor: float = 1e-5) -> RocCurve
         curve.background_efficiency[rows],
         curve.threshold[rows],
         curve.background_events[rows],
+    )
+
+
+def raster_roc(
+    signal: Ranking,
+    background: Ranking,
+    background_weights: NDArray[np.float64],
+    cells: int = 120,
+    floor: float = 1e-5,
+) -> RocCurve:
+    """What ``decimate`` would keep of the full curve, from complete rankings of signal and background.
+
+    At most ``2 * cells + 3`` real operating points, one at each of ``cells`` equal steps of signal efficiency and of
+    equal ratios of background efficiency from ``floor`` to 1. ``background_weights`` are in the order of the ranking.
+    For tens of millions of rows, of which each metric sorts nothing again.
+    """
+    signal_total, background_total = float(signal.sums[-1]), float(background.sums[-1])
+    levels = np.arange(cells + 1) / cells
+    wanted = background_total * floor ** (1 - levels)
+    from_background = background.values[np.minimum(np.searchsorted(background.sums, wanted), len(background.sums) - 1)]
+    wanted = signal_total * levels
+    from_signal = signal.values[np.minimum(np.searchsorted(signal.sums, wanted), len(signal.sums) - 1)]
+    lowest = min(signal.values[-1], background.values[-1])
+    threshold = np.unique(np.concatenate([from_background, from_signal, [lowest]]).astype(np.float64))[::-1]
+    passing = background.values_above(threshold, inclusive=True)
+    background_sums = background.sum_of(passing)
+    shown = np.flatnonzero(background_sums >= floor * background_total)
+    threshold, passing, background_sums = threshold[shown], passing[shown], background_sums[shown]
+    squares = np.cumsum(np.square(background_weights))[background.ends[passing - 1] - 1]
+    return RocCurve(
+        signal.sum_of(signal.values_above(threshold, inclusive=True)) / signal_total,
+        background_sums / background_total,
+        threshold,
+        np.square(background_sums) / squares,
     )

@@ -40,7 +40,7 @@ _FAR_BELOW = 0.88
 class LoopInputs:
     """Everything the loop works with.
 
-    settings   batch size, seed, task and device of every fine-tuning
+    settings   batch size, seed, task, objective and device of every fine-tuning
     estimate   quick cost of a network, which sets the size of the first cut; without it that is ``first_sparsity``
     """
 
@@ -85,7 +85,7 @@ def prune_to_budget(
     fine-tuned (``trim``).
 
     Rounds of every kind count towards ``max_rounds``, but the final ramp always happens. The result is the trial
-    within the budget with the best validation accuracy (lowest loss without classes). A budget without limits is
+    within the budget with the best merit on validation (settings.objective). A budget without limits is
     met by the first round.
 
     scratch    folder for resuming; rounds found there are not repeated
@@ -223,7 +223,10 @@ def _measure(network: fx.GraphModule, inputs: LoopInputs, phase: Phase, number: 
             hint="remove that limit, or choose another cost.backend",
         )
     result = evaluate(
-        network.to(inputs.settings.device), inputs.validation.to(inputs.settings.device), inputs.settings.task
+        network.to(inputs.settings.device),
+        inputs.validation.to(inputs.settings.device),
+        inputs.settings.task,
+        inputs.settings.objective,
     )
     network.cpu()
     spec = describe_network(network)
@@ -238,6 +241,7 @@ def _measure(network: fx.GraphModule, inputs: LoopInputs, phase: Phase, number: 
         },
         validation_loss=result.loss,
         validation_accuracy=result.accuracy,
+        validation_merit=result.merit,
         cost=cost,
         meets_budget=cost.meets(inputs.budget),
     )
@@ -247,12 +251,7 @@ def _choose(network: fx.GraphModule, rounds: Rounds, budget: Budget) -> PruneRes
     within = [index for index, trial in enumerate(rounds.trials) if trial.meets_budget]
     if not within:
         raise _unmet(rounds.trials, budget)
-
-    def merit(index: int) -> float:
-        trial = rounds.trials[index]
-        return -trial.validation_loss if trial.validation_accuracy is None else trial.validation_accuracy
-
-    best = max(within, key=merit)
+    best = max(within, key=lambda index: rounds.trials[index].validation_merit)
     network.load_state_dict(rounds.networks[best])
     trials = tuple(replace(trial, chosen=index == best) for index, trial in enumerate(rounds.trials))
     return PruneResult(network, trials, tuple(rounds.histories))

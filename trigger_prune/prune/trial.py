@@ -14,6 +14,7 @@ class PruneTrial:
     """A fine-tuned network, its validation figures and its measured cost.
 
     ``sparsity`` is the fraction of zero weights asked for; ``nonzeros`` counts integer weights that are not zero.
+    ``validation_merit`` is the objective's figure, larger is better: the chosen trial has the best within the budget.
     ``layer_sparsity`` is the achieved fraction of zero integer weights per layer.
     """
 
@@ -24,6 +25,7 @@ class PruneTrial:
     layer_sparsity: dict[str, float]
     validation_loss: float
     validation_accuracy: float | None
+    validation_merit: float
     cost: HardwareReport
     meets_budget: bool
     chosen: bool = False

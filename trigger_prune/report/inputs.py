@@ -13,6 +13,8 @@ from trigger_prune.cost.network import NetworkSpec
 from trigger_prune.cost.report import HardwareReport
 from trigger_prune.data.sample import EventSample
 from trigger_prune.physics.classification import ClassificationMetrics
+from trigger_prune.physics.comparator import FirmwareScore
+from trigger_prune.physics.trigger_study import TriggerStudy
 from trigger_prune.prune.trial import PruneTrial
 from trigger_prune.sensitivity.findings import SensitivityScan
 from trigger_prune.target import Budget, Target
@@ -47,6 +49,15 @@ class NetworkResult:
 
 
 @dataclass(frozen=True)
+class ObjectiveResult:
+    """What the project is optimised for: name and label, and part -> network -> merit (larger is better)."""
+
+    name: str
+    label: str
+    merits: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
 class LayerSummary:
     """One weight layer of the deployed network; types are written as ``fixed<width,integer,...>``."""
 
@@ -78,6 +89,9 @@ class ReportInputs:
     timings_s             stage -> wall time in seconds
     reproduce             the command (lines) that gives these numbers again
     data_card             plain text about the origin and limits of the events
+    objective             merits on ``validation`` and ``test`` of the three networks
+    trigger, firmware_score      rates and efficiencies, and the score they are of; None where no class is signal
+    luminosity            the collisions that rates are for, in words
     """
 
     project: str
@@ -115,6 +129,10 @@ class ReportInputs:
     csynth: HardwareReport | None = None
     csynth_note: str | None = None
     data_card: str | None = None
+    objective: ObjectiveResult | None = None
+    trigger: TriggerStudy | None = None
+    firmware_score: FirmwareScore | None = None
+    luminosity: str | None = None
 
     @property
     def networks(self) -> dict[str, NetworkResult]:

@@ -16,6 +16,8 @@ from trigger_prune.cost.report import CostStage, HardwareReport
 from trigger_prune.parts import find_part
 from trigger_prune.report import numbers, plots, series
 from trigger_prune.report.inputs import ReportInputs
+from trigger_prune.report.trigger import paired_difference
+from trigger_prune.report.trigger_page import path_functions, trigger_page
 from trigger_prune.units import ns_to_bunch_crossings
 
 FINDINGS_SHOWN = 12
@@ -77,9 +79,17 @@ _FORMATS: MappingProxyType[str, Callable[[Any], str]] = MappingProxyType(
 def render_report(inputs: ReportInputs, summary: dict[str, Any]) -> str:
     """The page as HTML text. Every number that ``summary`` (of ``build_summary``) holds is taken from there."""
     page = _environment().get_template("report.html.j2")
+    network_names = {"float": "float", "dense": f"dense {inputs.dense_bits} bit", "deployed": "deployed"}
+    study = inputs.trigger
     return page.render(
         inputs=inputs,
         s=summary,
+        t=summary["trigger"],
+        trigger=None if study is None else trigger_page(study, summary["trigger"], network_names),
+        objective=_objective(summary),
+        importance=lambda finding: series.importance(inputs.scan, finding) if inputs.scan else 0.0,
+        own_objective=summary["objective"]["label"] if series.has_own_figure(summary["objective"]["label"]) else None,
+        **path_functions(summary),
         style=Markup(_resource("style.css")),
         figures=_figures(inputs),
         number=_number_of(summary),
@@ -98,7 +108,7 @@ def render_report(inputs: ReportInputs, summary: dict[str, Any]) -> str:
         findings_shown=FINDINGS_SHOWN,
         importance_scale=_importance_scale(inputs),
         config_yaml=yaml.safe_dump(summary["config"], sort_keys=False, allow_unicode=True),
-        network_names={"float": "float", "dense": f"dense {inputs.dense_bits} bit", "deployed": "deployed"},
+        network_names=network_names,
     )
 
 
@@ -120,6 +130,7 @@ def _environment() -> Environment:
         ns=numbers.time_ns,
         signed=numbers.signed,
         us=numbers.time_us,
+        rate=lambda value: numbers.count(value) if value >= 100 else f"{value:.3g}",
         capitalize_first=lambda text: text[:1].upper() + text[1:],
     )
     environment.globals["with_error"] = numbers.with_error
@@ -170,6 +181,7 @@ def _estimate_of(summary: dict[str, Any]) -> Callable[..., Markup]:
 def _figures(inputs: ReportInputs) -> dict[str, Any]:
     """All plots; a missing one is an empty list or None, and the template says why."""
     scan, trials = inputs.scan, inputs.trials
+    objective = None if inputs.objective is None else inputs.objective.label
     figures: dict[str, Any] = {
         "roc": [(name, Markup(svg)) for name, svg in plots.plot_roc(series.roc_series(inputs))],
         "sensitivity": None,
@@ -177,17 +189,28 @@ def _figures(inputs: ReportInputs) -> dict[str, Any]:
         "training": [],
     }
     if scan is not None and scan.layers:
-        baseline = scan.baseline_loss if scan.baseline_accuracy is None else scan.baseline_accuracy
-        figures["sensitivity"] = Markup(plots.plot_sensitivity(series.sensitivity_series(scan), baseline))
+        curves, baseline = series.sensitivity_series(scan), series.scan_baseline(scan)
+        figures["sensitivity"] = Markup(plots.plot_sensitivity(curves, baseline, scan.objective))
     quantity = series.trial_quantity(trials, inputs.budget) if trials else None
     if quantity is not None:
-        shown = series.trial_series(trials, quantity)
+        shown = series.trial_series(trials, quantity, objective)
         figures["trials"] = Markup(plots.plot_trials(shown, getattr(inputs.budget, quantity)))
     for index, (phase, history) in enumerate(inputs.histories.items()):
         if history.epochs:
-            svg = plots.plot_training(series.training_series(phase, history), f"training{index}")
+            svg = plots.plot_training(series.training_series(phase, history, objective), f"training{index}")
             figures["training"].append((phase, Markup(svg)))
     return figures
+
+
+def _objective(summary: dict[str, Any]) -> dict[str, Any] | None:
+    """The tile of an objective that is neither accuracy nor loss: texts, paired difference, warnings."""
+    found = summary["objective"]
+    if not series.has_own_figure(found["label"]):
+        return None
+    is_efficiency = found["name"].startswith("efficiency")
+    pair = paired_difference(summary, "float") if is_efficiency else None
+    warnings = [] if pair is None else list(pair["warnings"] or ())
+    return {"label": found["label"], "kind": "percent" if is_efficiency else "auc", "pair": pair, "warnings": warnings}
 
 
 def _costs(inputs: ReportInputs) -> list[HardwareReport]:
@@ -240,6 +263,5 @@ def _bunch_crossings(inputs: ReportInputs) -> dict[str, str]:
 
 def _importance_scale(inputs: ReportInputs) -> float:
     """Largest importance of any input, the length of a full bar."""
-    found = inputs.scan.inputs if inputs.scan else ()
-    values = [x.loss_increase if x.accuracy_drop is None else x.accuracy_drop for x in found]
+    values = [series.importance(inputs.scan, x) for x in inputs.scan.inputs] if inputs.scan else []
     return max([value for value in values if value > 0], default=1.0)

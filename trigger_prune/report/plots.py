@@ -80,9 +80,13 @@ def _roc_figure(
         return to_svg(figure, prefix, f"ROC curves of {', '.join(names)}: background against signal efficiency")
 
 
-def plot_sensitivity(series: tuple[SensitivitySeries, ...], baseline: float) -> str:
-    """Quality against sparsity of one layer at a time, with the 68 % band."""
-    with_accuracy = all(curve.low is not None for curve in series)
+def _is_fraction(quality: str) -> bool:
+    """Whether a figure of merit is read in percent."""
+    return "accuracy" in quality or "efficiency" in quality
+
+
+def plot_sensitivity(series: tuple[SensitivitySeries, ...], baseline: float, quality: str) -> str:
+    """``quality`` against sparsity of one layer at a time, with the 68 % band of an accuracy."""
     columns = min(len(series), 4 if max(len(curve.name) for curve in series) < 14 else 3)
     rows = math.ceil(len(series) / columns)
     with drawing(660, 340 + 18 * rows) as figure:
@@ -99,8 +103,8 @@ def plot_sensitivity(series: tuple[SensitivitySeries, ...], baseline: float) -> 
         axes.set_xlim(0, 1)
         axes.xaxis.set_major_formatter(_percent)
         axes.set_xlabel("zero weights in this layer, all others untouched")
-        axes.set_ylabel("validation accuracy" if with_accuracy else "validation loss")
-        if with_accuracy:
+        axes.set_ylabel(f"validation {quality}")
+        if _is_fraction(quality):
             axes.yaxis.set_major_formatter(_percent)
         figure.legend(
             handles, [label(shorten(curve.name)) for curve in series], loc="outside lower center", ncols=columns
@@ -146,7 +150,7 @@ def plot_trials(series: TrialSeries, limit: float | None) -> str:
         axes.margins(y=0.18)
         axes.set_xlabel(f"{name}, log scale" if name.endswith(")") else f"{name} (log scale)")
         axes.set_ylabel(series.quality_name)
-        if series.quality_name.endswith("accuracy"):
+        if _is_fraction(series.quality_name):
             axes.yaxis.set_major_formatter(_percent)
         handles = [
             Line2D([], [], color=COLOUR["before" if phase == "dense" else "after"], marker=marker, linestyle="")
@@ -191,8 +195,8 @@ def _widen_x(axes: Axes, values: list[float], text: Callable[[float], str]) -> N
 
 
 def plot_training(series: TrainingSeries, prefix: str) -> str:
-    """Loss, accuracy and sparsity of one phase, below each other."""
-    panels = 1 + (series.accuracy is not None) + (series.sparsity is not None)
+    """Loss, accuracy, objective and sparsity of one phase, below each other."""
+    panels = 1 + sum(values is not None for values in (series.accuracy, series.merit, series.sparsity))
     with drawing(500, 75 + 110 * panels) as figure:
         grid = figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0]
         epochs = range(1, len(series.train_loss) + 1)
@@ -208,6 +212,13 @@ def plot_training(series: TrainingSeries, prefix: str) -> str:
             axes.plot(series.best + 1, series.accuracy[series.best], "o", color=COLOUR["good"], markersize=5)
             axes.set_ylabel("accuracy")
             axes.yaxis.set_major_formatter(_percent)
+        if series.merit is not None:
+            axes = next(lower)
+            axes.plot(epochs, series.merit, color=COLOUR["after"], linewidth=1.6)
+            axes.plot(series.best + 1, series.merit[series.best], "o", color=COLOUR["good"], markersize=5)
+            axes.set_ylabel(series.merit_name.replace(" at ", "\nat ").replace("signal ", ""))
+            if _is_fraction(series.merit_name):
+                axes.yaxis.set_major_formatter(_percent)
         if series.sparsity is not None:
             axes = next(lower)
             axes.plot(epochs, series.sparsity, color=COLOUR["before"], linewidth=1.6, drawstyle="steps-post")

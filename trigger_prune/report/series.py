@@ -27,7 +27,7 @@ class RocSeries:
 
 @dataclass(frozen=True)
 class TrialSeries:
-    """Trials in order of the loop. ``quality`` is validation accuracy, or loss for a task without classes.
+    """Trials in order of the loop. ``quality`` is the objective on validation events; a loss is itself.
 
     ``cost`` is the ``quantity`` of every trial's report: ``lut``, or what the loop worked on where there are no LUTs.
     """
@@ -44,7 +44,7 @@ class TrialSeries:
 
 @dataclass(frozen=True)
 class SensitivitySeries:
-    """One layer pruned alone; starts with the baseline at sparsity 0. ``low``/``high``: 68 %, None for losses."""
+    """One layer pruned alone; starts with the baseline at sparsity 0. ``low``/``high``: 68 %, of accuracy only."""
 
     name: str
     sparsity: tuple[float, ...]
@@ -55,12 +55,17 @@ class SensitivitySeries:
 
 @dataclass(frozen=True)
 class TrainingSeries:
-    """One phase, epochs counted through; ``restarts`` are the counts at which a new round begins."""
+    """One phase, epochs counted through; ``restarts`` are the counts at which a new round begins.
+
+    ``merit`` is the objective ``merit_name`` on validation events, None where loss or accuracy say it already.
+    """
 
     phase: str
     train_loss: tuple[float, ...]
     validation_loss: tuple[float, ...]
     accuracy: tuple[float, ...] | None
+    merit: tuple[float, ...] | None
+    merit_name: str
     sparsity: tuple[float, ...] | None
     best: int
     restarts: tuple[int, ...]
@@ -96,15 +101,21 @@ def trial_quantity(trials: tuple[PruneTrial, ...], budget: Budget) -> str | None
     return None
 
 
-def trial_series(trials: tuple[PruneTrial, ...], quantity: str = "lut") -> TrialSeries:
-    """The trajectory of the pruning loop; accuracy only when every trial has one."""
+def trial_series(trials: tuple[PruneTrial, ...], quantity: str = "lut", objective: str | None = None) -> TrialSeries:
+    """The trajectory of the pruning loop, with the ``objective`` (its label) as quality.
+
+    None stands for accuracy when every trial has one, else for the loss.
+    """
     accuracies = [trial.validation_accuracy for trial in trials if trial.validation_accuracy is not None]
     with_accuracy = len(accuracies) == len(trials) > 0
+    if objective is None or (objective == "accuracy" and not with_accuracy):
+        objective = "accuracy" if with_accuracy else "loss"
+    quality = {"accuracy": accuracies, "loss": [trial.validation_loss for trial in trials]}
     return TrialSeries(
         quantity=quantity,
         cost=tuple(getattr(trial.cost, quantity) for trial in trials),
-        quality=tuple(accuracies) if with_accuracy else tuple(trial.validation_loss for trial in trials),
-        quality_name="validation accuracy" if with_accuracy else "validation loss",
+        quality=tuple(quality.get(objective, [trial.validation_merit for trial in trials])),
+        quality_name=f"validation {objective}",
         phases=tuple(trial.phase for trial in trials),
         sparsity=tuple(trial.sparsity for trial in trials),
         meets_budget=tuple(trial.meets_budget for trial in trials),
@@ -113,30 +124,29 @@ def trial_series(trials: tuple[PruneTrial, ...], quantity: str = "lut") -> Trial
 
 
 def sensitivity_series(scan: SensitivityScan) -> tuple[SensitivitySeries, ...]:
-    """One curve per layer and criterion, in the order of the scan; accuracy when the scan has it, loss otherwise."""
+    """One curve per layer and criterion, in the order of the scan, of the scan's objective."""
     curves: dict[tuple[str, str], list[tuple[float, float, float, float]]] = {}
-    with_accuracy = scan.baseline_accuracy is not None
+    with_accuracy = scan.objective == "accuracy"
     for point in scan.layers:
-        if with_accuracy and point.accuracy is not None:
-            low = point.accuracy if point.accuracy_low is None else point.accuracy_low
-            high = point.accuracy if point.accuracy_high is None else point.accuracy_high
-            values = (point.sparsity, point.accuracy, low, high)
-        else:
-            values = (point.sparsity, point.loss, point.loss, point.loss)
-        curves.setdefault((point.layer, point.criterion), []).append(values)
+        quality = _scanned(scan.objective, point.loss, point.accuracy, point.merit)
+        low, high = quality, quality
+        if with_accuracy:
+            low = quality if point.accuracy_low is None else point.accuracy_low
+            high = quality if point.accuracy_high is None else point.accuracy_high
+        curves.setdefault((point.layer, point.criterion), []).append((point.sparsity, quality, low, high))
     several = len({criterion for _, criterion in curves}) > 1
-    start = scan.baseline_accuracy if scan.baseline_accuracy is not None else scan.baseline_loss
+    start = scan_baseline(scan)
     result = []
     for (layer, criterion), points in curves.items():
         known = sorted(points)
         if known[0][0] > 0:
             known.insert(0, (0.0, start, start, start))
-        sparsity, quality, low_band, high_band = zip(*known, strict=True)
+        sparsity, quality_line, low_band, high_band = zip(*known, strict=True)
         result.append(
             SensitivitySeries(
                 f"{layer} ({criterion})" if several else layer,
                 sparsity,
-                quality,
+                quality_line,
                 low_band if with_accuracy else None,
                 high_band if with_accuracy else None,
             )
@@ -144,8 +154,29 @@ def sensitivity_series(scan: SensitivityScan) -> tuple[SensitivitySeries, ...]:
     return tuple(result)
 
 
-def training_series(phase: str, history: FitHistory) -> TrainingSeries:
-    """One phase of training; sparsity only when it ever differs from zero."""
+def scan_baseline(scan: SensitivityScan) -> float:
+    """The objective of the unpruned network; a loss is itself."""
+    return _scanned(scan.objective, scan.baseline_loss, scan.baseline_accuracy, scan.baseline_merit)
+
+
+def _scanned(objective: str, loss: float, accuracy: float | None, merit: float) -> float:
+    if objective == "loss":
+        return loss
+    return accuracy if objective == "accuracy" and accuracy is not None else merit
+
+
+def has_own_figure(objective: str | None) -> bool:
+    """Whether the objective is another figure than accuracy and loss, which are shown in any case."""
+    return objective not in (None, "loss", "accuracy")
+
+
+def importance(scan: SensitivityScan, finding: InputFinding) -> float:
+    """What the objective loses when the feature is shuffled."""
+    return _scanned(scan.objective, finding.loss_increase, finding.accuracy_drop, finding.merit_drop)
+
+
+def training_series(phase: str, history: FitHistory, objective: str | None = None) -> TrainingSeries:
+    """One phase of training; sparsity only where it differs from zero, the objective only as a figure of its own."""
     epochs = history.epochs
     accuracies = [record.validation_accuracy for record in epochs if record.validation_accuracy is not None]
     restarts = tuple(
@@ -158,6 +189,8 @@ def training_series(phase: str, history: FitHistory) -> TrainingSeries:
         train_loss=tuple(record.train_loss for record in epochs),
         validation_loss=tuple(record.validation_loss for record in epochs),
         accuracy=tuple(accuracies) if len(accuracies) == len(epochs) > 0 else None,
+        merit=tuple(record.validation_merit for record in epochs) if has_own_figure(objective) else None,
+        merit_name=objective or "",
         sparsity=tuple(record.sparsity for record in epochs) if any(record.sparsity for record in epochs) else None,
         best=history.best_index,
         restarts=restarts,
@@ -165,9 +198,5 @@ def training_series(phase: str, history: FitHistory) -> TrainingSeries:
 
 
 def rank_inputs(scan: SensitivityScan) -> tuple[InputFinding, ...]:
-    """Duplicates and constants first, then by falling importance (accuracy drop, or loss increase without classes)."""
-
-    def importance(finding: InputFinding) -> float:
-        return finding.loss_increase if finding.accuracy_drop is None else finding.accuracy_drop
-
-    return tuple(sorted(scan.inputs, key=lambda x: (x.kind == "informative", -importance(x), x.index)))
+    """Duplicates and constants first, then by what the objective loses without them."""
+    return tuple(sorted(scan.inputs, key=lambda x: (x.kind == "informative", -importance(scan, x), x.index)))

@@ -22,7 +22,8 @@ from trigger_prune.physics.classification import paired_accuracy_difference
 from trigger_prune.physics.roc import roc_curve, signal_efficiency_at
 from trigger_prune.physics.scores import class_score
 from trigger_prune.report.files import write_text
-from trigger_prune.report.inputs import NetworkResult, ReportInputs
+from trigger_prune.report.inputs import NetworkResult, ObjectiveResult, ReportInputs
+from trigger_prune.report.trigger import TRIGGER_KEYS, trigger_figures
 
 QUOTED_BACKGROUND_EFFICIENCY = 0.01
 """Background efficiency at which signal efficiencies are quoted."""
@@ -61,7 +62,7 @@ SUMMARY_KEYS = MappingProxyType(
     {
         "project": "name of the project",
         "description": "one sentence by the user",
-        "task": "classify or autoencoder",
+        "task": "classify, binary, autoencoder or distil",
         "seed": "seed of every random choice",
         "versions": "object: package or tool -> version",
         "config": "object: project.yaml with every default filled in",
@@ -83,6 +84,12 @@ SUMMARY_KEYS = MappingProxyType(
         "event_time_ratio": "dense time per event on a processor divided by that of the deployed network",
         "accuracy_drop.value": "float minus deployed accuracy on the same test events",
         "accuracy_drop.error": "its standard error, paired by event",
+        "objective.name": "what decides between networks: loss, accuracy, auc, efficiency_at_rate or efficiency_at_fpr",
+        "objective.label": "the same in words",
+        "objective.validation": "object: float, dense, deployed -> the objective on validation events, larger is "
+        "better: a loss counts as its negative, an efficiency is at exactly the wanted rate (randomised tie-breaking)",
+        "objective.test": "object: the same on test events",
+        **{f"trigger.{key}": meaning for key, meaning in TRIGGER_KEYS.items()},
         "intervals": "object: network -> accuracy, auc, auc_per_class -> value, error, low68, high68, low95, high95, "
         "n_effective, method",
         "verify.events": "test events compared bit by bit",
@@ -116,6 +123,7 @@ def build_summary(inputs: ReportInputs) -> dict[str, Any]:
     Raises StageMismatchError when dense and deployed cost were not obtained the same way.
     """
     drop = _accuracy_drop(inputs)
+    trigger = trigger_figures(inputs.trigger, inputs.firmware_score, inputs.luminosity)
     flat: dict[str, Any] = {
         "project": inputs.project,
         "description": inputs.description,
@@ -139,6 +147,8 @@ def build_summary(inputs: ReportInputs) -> dict[str, Any]:
         "accuracy_drop.value": drop[0],
         "accuracy_drop.error": drop[1],
         "intervals": {name: _intervals(network) for name, network in inputs.networks.items()},
+        **{f"objective.{key}": value for key, value in _objective(inputs.objective).items()},
+        **{f"trigger.{key}": value for key, value in trigger.items()},
         "verify.events": inputs.verdict.events,
         "verify.mismatches": {pair.name: pair.mismatches for pair in inputs.verdict.pairs},
         "verify.ok": inputs.verdict.ok,
@@ -185,6 +195,12 @@ def _accuracy_drop(inputs: ReportInputs) -> tuple[float | None, float | None]:
         return None, None
     pair = paired_accuracy_difference(first, second, inputs.test_labels, inputs.test_weights, inputs.test_groups)
     return pair.difference, pair.error
+
+
+def _objective(objective: ObjectiveResult | None) -> dict[str, Any]:
+    if objective is None:
+        return dict.fromkeys(("name", "label", "validation", "test"))
+    return {"name": objective.name, "label": objective.label, **objective.merits}
 
 
 def _network(network: NetworkResult, inputs: ReportInputs) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from typing import Any, Literal
 class LayerPoint:
     """One layer pruned alone to one sparsity, without fine-tuning.
 
-    ``accuracy_low`` / ``accuracy_high`` is a 68 % interval; the three are None for a task without classes.
+    ``accuracy_low`` / ``accuracy_high`` is a 68 % interval; the three are None for a task without classes. ``merit`` is
+    the project's objective, larger is better.
     """
 
     layer: str
@@ -20,6 +21,7 @@ class LayerPoint:
     accuracy: float | None
     accuracy_low: float | None
     accuracy_high: float | None
+    merit: float
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class InputFinding:
 
     kind          ``duplicate`` (equal to ``same_as`` on every training event, after the input transform),
                   ``constant`` (one value on every training event) or ``informative``
-    loss_increase, accuracy_drop   when the feature is shuffled among validation events (permutation importance)
+    loss_increase, accuracy_drop, merit_drop   when the feature is shuffled among validation events (permutation
+                                               importance)
     """
 
     name: str
@@ -38,14 +41,17 @@ class InputFinding:
     constant_value: float | None
     loss_increase: float
     accuracy_drop: float | None
+    merit_drop: float
 
 
 @dataclass(frozen=True)
 class SensitivityScan:
-    """Baseline of the unpruned network, layer curves and input findings."""
+    """Baseline of the unpruned network, layer curves and input findings; ``objective`` names what ``merit`` is."""
 
     baseline_loss: float
     baseline_accuracy: float | None
+    baseline_merit: float
+    objective: str
     events: int
     layers: tuple[LayerPoint, ...]
     inputs: tuple[InputFinding, ...]

@@ -14,8 +14,9 @@ from torch import nn
 
 from trigger_prune.errors import DataError
 from trigger_prune.sensitivity.findings import InputFinding
-from trigger_prune.train.evaluate import Batches, evaluate
+from trigger_prune.train.evaluate import LOSS, Batches, evaluate
 from trigger_prune.train.loss import Task
+from trigger_prune.train.objective import Objective
 
 
 @dataclass(frozen=True)
@@ -71,10 +72,11 @@ def scan_inputs(
     redundant: Sequence[RedundantInput],
     task: Task,
     *,
+    objective: Objective = LOSS,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[InputFinding]:
-    """One finding per input: loss increase and accuracy drop when it is shuffled among the events.
+    """One finding per input: loss increase, accuracy drop and merit drop when it is shuffled among the events.
 
     Permutation importance (L. Breiman, Machine Learning 45 (2001) 5). Of ``(n, F, ...)`` the whole plane of one
     feature moves from event to event; an autoencoder still has to reconstruct the true values. Same seed, same result.
@@ -86,13 +88,13 @@ def scan_inputs(
         raise DataError(f"{len(feature_names)} feature names for {n_features} network inputs")
     by_index = {entry.index: entry for entry in redundant}
     order = torch.Generator().manual_seed(seed)
-    baseline = evaluate(network, batches, task)
+    baseline = evaluate(network, batches, task, objective)
     findings: list[InputFinding] = []
     for index, name in enumerate(feature_names):
         rows = torch.randperm(len(batches), generator=order).to(batches.features.device)
         features = batches.features.clone()
         features[:, index] = batches.features[rows, index]
-        shuffled = evaluate(network, Batches(features, batches.targets, batches.weights), task)
+        shuffled = evaluate(network, batches.with_features(features), task, objective)
         entry = by_index.get(index)
         findings.append(
             InputFinding(
@@ -107,6 +109,7 @@ def scan_inputs(
                     if baseline.accuracy is None or shuffled.accuracy is None
                     else baseline.accuracy - shuffled.accuracy
                 ),
+                merit_drop=baseline.merit - shuffled.merit,
             )
         )
         if progress is not None:

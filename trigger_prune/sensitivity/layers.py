@@ -13,8 +13,9 @@ from trigger_prune.importance._base import Criterion
 from trigger_prune.physics.intervals import LEVEL_68, clopper_pearson, effective_events
 from trigger_prune.sensitivity.findings import LayerPoint
 from trigger_prune.structure.masks import lowest_scores_mask, prunable_layers, restored
-from trigger_prune.train.evaluate import Batches, LossSums
+from trigger_prune.train.evaluate import LOSS, Batches, Evaluation, EventSums
 from trigger_prune.train.loss import Task
+from trigger_prune.train.objective import Objective, check_physical
 
 
 def scan_layers(
@@ -24,10 +25,13 @@ def scan_layers(
     criterion: Criterion,
     task: Task,
     *,
+    objective: Objective = LOSS,
     progress: Callable[[int, int], None] | None = None,
     batch_size: int = 8192,
 ) -> list[LayerPoint]:
-    """Loss and accuracy with each prunable layer masked alone to each sparsity, the others untouched, no fine-tuning.
+    """Loss, accuracy and merit with each prunable layer masked alone to each sparsity, the others untouched.
+
+    Nothing is fine-tuned.
 
     network      quantised graph; its weight layers are call_module nodes. Frozen layers are skipped
     batches      events on the network's device
@@ -42,6 +46,7 @@ def scan_layers(
     for sparsity in sparsities:
         if not 0.0 <= sparsity <= 1.0:
             raise ModelError(f"sparsity {sparsity} of a sensitivity scan is outside 0..1")
+    check_physical(batches.classes, batches.physical, objective)
     layers = prunable_layers(network)
     if not layers:
         raise ModelError("the network has no weight layer to prune")
@@ -52,7 +57,7 @@ def scan_layers(
         for sparsity in sparsities:
             if round(sparsity * layer.weight.numel()) >= already:
                 masks[name, sparsity] = lowest_scores_mask(scores[name], layer.weight_mask, sparsity)
-    sums = {key: LossSums.zero(batches.features.device) for key in masks}
+    sums = {key: EventSums.zero(batches.features.device, objective) for key in masks}
     dependents = {name: _dependents(network, name) for name in layers}
     with restored(network), torch.no_grad():
         network.eval()
@@ -70,11 +75,13 @@ def scan_layers(
             if progress is not None:
                 progress(min(start + batch_size, len(batches)), len(batches))
     n_effective = effective_events(batches.weights.double().cpu().numpy())
-    return [_point(name, criterion.name, sparsity, sums[name, sparsity], task, n_effective) for name, sparsity in masks]
+    return [
+        _point(name, criterion.name, sparsity, sums[name, sparsity].result(task, batches), n_effective)
+        for name, sparsity in masks
+    ]
 
 
-def _point(layer: str, criterion: str, sparsity: float, sums: LossSums, task: Task, n_effective: float) -> LayerPoint:
-    result = sums.result(task)
+def _point(layer: str, criterion: str, sparsity: float, result: Evaluation, n_effective: float) -> LayerPoint:
     low, high = None, None
     if result.accuracy is not None:
         # effective counts; the product is rounded and must not leave the range of counts
@@ -87,6 +94,7 @@ def _point(layer: str, criterion: str, sparsity: float, sums: LossSums, task: Ta
         accuracy=result.accuracy,
         accuracy_low=low,
         accuracy_high=high,
+        merit=result.merit,
     )
 
 

@@ -11,8 +11,9 @@ from trigger_prune.importance._base import Criterion
 from trigger_prune.sensitivity.findings import SensitivityScan
 from trigger_prune.sensitivity.inputs import find_redundant_inputs, scan_inputs
 from trigger_prune.sensitivity.layers import scan_layers
-from trigger_prune.train.evaluate import Batches, evaluate
+from trigger_prune.train.evaluate import LOSS, Batches, evaluate
 from trigger_prune.train.loss import Task
+from trigger_prune.train.objective import Objective
 from trigger_prune.train.threads import suitable_threads
 
 
@@ -25,13 +26,14 @@ def scan(
     criterion: Criterion,
     task: Task,
     *,
+    objective: Objective = LOSS,
     seed: int = 0,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> SensitivityScan:
     """Baseline, layer curves and input findings of a quantised network, which is left as it was.
 
     train_features   all training events on the hardware grid ``(n, F, ...)``: redundant inputs are judged on these
-    validation       events for every loss and accuracy, on the network's device
+    validation       events for every loss, accuracy and merit of the ``objective``, on the network's device
     progress         called with ("layers" or "inputs", done, total)
 
     Raises what ``scan_layers``, ``find_redundant_inputs`` and ``scan_inputs`` raise.
@@ -42,12 +44,18 @@ def scan(
 
     redundant = find_redundant_inputs(train_features)
     with suitable_threads(network):
-        baseline = evaluate(network, validation, task)
-        layers = scan_layers(network, validation, sparsities, criterion, task, progress=part("layers"))
-        inputs = scan_inputs(network, validation, feature_names, redundant, task, seed=seed, progress=part("inputs"))
+        baseline = evaluate(network, validation, task, objective)
+        layers = scan_layers(
+            network, validation, sparsities, criterion, task, objective=objective, progress=part("layers")
+        )
+        inputs = scan_inputs(
+            network, validation, feature_names, redundant, task, objective=objective, seed=seed, progress=part("inputs")
+        )
     return SensitivityScan(
         baseline_loss=baseline.loss,
         baseline_accuracy=baseline.accuracy,
+        baseline_merit=baseline.merit,
+        objective=objective.label or objective.name,
         events=len(validation),
         layers=tuple(layers),
         inputs=tuple(inputs),

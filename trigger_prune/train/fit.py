@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from trigger_prune.errors import ModelError
-from trigger_prune.train.evaluate import Batches, Evaluation, evaluate, predict
+from trigger_prune.train.evaluate import LOSS, Batches, Evaluation, evaluate, predict
 from trigger_prune.train.history import EpochRecord, FitHistory
 from trigger_prune.train.loss import Task, event_losses, weighted_mean
+from trigger_prune.train.objective import Objective
 from trigger_prune.train.schedule import one_cycle_learning_rate
 from trigger_prune.train.threads import suitable_threads
 
@@ -27,9 +28,11 @@ class FitSettings:
     phase                 name in the history and in messages
     learning_rate         peak of the one-cycle schedule, which starts at ``start_lr_fraction`` of it, peaks after
                           ``warmup_fraction`` of all steps and ends at ``final_lr_fraction`` of it
-    patience_epochs       stop after so many epochs without a lower validation loss; None: never
+    objective             what the validation events say of an epoch; a tie is decided by the validation loss
+    batch_loss            loss of a batch, a scalar, from outputs and events; None: weighted mean of the task's loss
+    patience_epochs       stop after so many epochs without a better merit on validation; None: never
     gradient_clip_norm    largest norm of all gradients together; None: no clipping
-    select                keep the weights of the epoch with the lowest validation loss, or of the last
+    select                keep the weights of the epoch with the best merit on validation, or of the last
                           (then patience does not apply)
     select_from_epoch     epochs before this one are neither selected nor counted for patience (a pruning ramp)
     """
@@ -40,6 +43,8 @@ class FitSettings:
     learning_rate: float
     seed: int
     task: Task = "classify"
+    objective: Objective = LOSS
+    batch_loss: Callable[[Tensor, Batches], Tensor] | None = None
     weight_decay: float = 1e-4
     patience_epochs: int | None = None
     gradient_clip_norm: float | None = 1.0
@@ -127,18 +132,15 @@ class _Loop:
         """Weighted mean training loss of the epoch; leaves the learning rate in the optimiser."""
         shuffled = self.train.take(torch.randperm(len(self.train), generator=self.order).to(self.settings.device))
         # near-equal parts: a last batch of a few events would upset batch normalisation
-        features, targets, weights = (
-            tensor.tensor_split(self.steps_per_epoch)
-            for tensor in (shuffled.features, shuffled.targets, shuffled.weights)
-        )
+        parts = shuffled.parts(self.steps_per_epoch)
         losses: list[Tensor] = []
         self.network.train()
-        for x, target, weight in zip(features, targets, weights, strict=True):
+        for part in parts:
             self._set_learning_rate()
             if self.on_step is not None:
                 self.on_step(self.step, self.total_steps)
             self.optimizer.zero_grad(set_to_none=True)
-            loss = weighted_mean(event_losses(self.network(x), target, self.settings.task), weight)
+            loss = self._loss(self.network(part.features), part)
             loss.backward()  # type: ignore[no-untyped-call]
             if self.settings.gradient_clip_norm is not None:
                 nn.utils.clip_grad_norm_(self.parameters, self.settings.gradient_clip_norm)
@@ -147,7 +149,12 @@ class _Loop:
                 self.on_after_step(self.optimizer)
             losses.append(loss.detach())
             self.step += 1
-        return self._mean_loss(epoch, torch.stack(losses).double(), weights)
+        return self._mean_loss(epoch, torch.stack(losses).double(), [part.weights for part in parts])
+
+    def _loss(self, outputs: Tensor, part: Batches) -> Tensor:
+        if self.settings.batch_loss is not None:
+            return self.settings.batch_loss(outputs, part)
+        return weighted_mean(event_losses(outputs, part.targets, self.settings.task), part.weights)
 
     def _set_learning_rate(self) -> None:
         rate = one_cycle_learning_rate(
@@ -161,7 +168,7 @@ class _Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
 
-    def _mean_loss(self, epoch: int, losses: Tensor, weights: tuple[Tensor, ...]) -> float:
+    def _mean_loss(self, epoch: int, losses: Tensor, weights: list[Tensor]) -> float:
         finite = torch.isfinite(losses)
         if not bool(finite.all()):
             # looked at once per epoch: reading every step would stall the device, and NaN does not go away
@@ -183,7 +190,7 @@ def _run_epochs(loop: _Loop, validation: Batches, progress: Callable[[EpochRecor
     for epoch in range(settings.epochs):
         started = time.perf_counter()
         train_loss = loop.run_epoch(epoch)
-        result = evaluate(loop.network, validation, settings.task)
+        result = evaluate(loop.network, validation, settings.task, settings.objective)
         if not torch.isfinite(torch.tensor(result.loss)):
             raise ModelError(
                 f"{settings.phase}, epoch {epoch}, after step {loop.steps_per_epoch - 1}: "
@@ -200,6 +207,7 @@ def _run_epochs(loop: _Loop, validation: Batches, progress: Callable[[EpochRecor
                 learning_rate=loop.optimizer.param_groups[0]["lr"],
                 sparsity=_masked_fraction(loop.network),
                 seconds=time.perf_counter() - started,
+                validation_merit=result.merit,
             )
         )
         if progress is not None:
@@ -207,7 +215,7 @@ def _run_epochs(loop: _Loop, validation: Batches, progress: Callable[[EpochRecor
         if epoch < settings.select_from_epoch:
             continue
         first = not best_state
-        if first or settings.select == "last" or result.loss < records[best_index].validation_loss:
+        if first or settings.select == "last" or _better(records[-1], records[best_index]):
             best_index = epoch
             best_state = [tensor.detach().clone() for tensor in _state(loop.network)]
         elif settings.patience_epochs is not None and epoch - best_index >= settings.patience_epochs:
@@ -216,6 +224,12 @@ def _run_epochs(loop: _Loop, validation: Batches, progress: Callable[[EpochRecor
         for tensor, kept in zip(_state(loop.network), best_state, strict=True):
             tensor.copy_(kept)
     return FitHistory(tuple(records), best_index)
+
+
+def _better(record: EpochRecord, best: EpochRecord) -> bool:
+    if record.validation_merit == best.validation_merit:
+        return record.validation_loss < best.validation_loss
+    return record.validation_merit > best.validation_merit
 
 
 def _state(network: nn.Module) -> list[Tensor]:

@@ -8,7 +8,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch. Losses are means per unit of event weight; accuracy is weighted; None for a task without classes."""
+    """One epoch. Losses are means per unit of event weight; accuracy is weighted; None for a task without classes.
+
+    ``validation_merit`` is the objective's figure, larger is better.
+    """
 
     phase: str
     epoch: int
@@ -18,6 +21,7 @@ class EpochRecord:
     learning_rate: float
     sparsity: float
     seconds: float
+    validation_merit: float
 
 
 @dataclass(frozen=True)

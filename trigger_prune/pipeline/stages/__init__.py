@@ -10,15 +10,19 @@ from trigger_prune.pipeline.stages.events import LOAD
 from trigger_prune.pipeline.stages.pruning import PRUNE, SENSITIVITY
 from trigger_prune.pipeline.stages.reporting import REPORT
 from trigger_prune.pipeline.stages.rtl_project import RTL
+from trigger_prune.pipeline.stages.teacher import TEACHER
 from trigger_prune.pipeline.stages.training import BASELINE, QUANTIZE, TRAIN
+from trigger_prune.pipeline.stages.trigger import TRIGGER
 
 STAGES: tuple[Stage[Any], ...] = (
     LOAD,
+    TEACHER,
     TRAIN,
     QUANTIZE,
     BASELINE,
     SENSITIVITY,
     PRUNE,
+    TRIGGER,
     EXPORT,
     VERIFY,
     RTL,

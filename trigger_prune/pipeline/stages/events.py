@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from trigger_prune.config.load import LoadedProject
 from trigger_prune.data.load import load_sample, source_files
@@ -16,9 +15,6 @@ from trigger_prune.data.sample import EventSample
 from trigger_prune.data.split import split_sample
 from trigger_prune.data.transform import InputTransform, fit_input_transform
 from trigger_prune.pipeline.stage import Stage, StageContext
-from trigger_prune.train.evaluate import Batches
-from trigger_prune.train.loss import Task
-from trigger_prune.train.weights import class_factors
 
 _PARTS = ("train", "validation", "test")
 
@@ -44,27 +40,9 @@ class Events:
         return self.train.n_classes
 
 
-def output_count(events: Events, task: Task) -> int:
-    """Outputs of the network: classes, or for an autoencoder the values of one event."""
-    return events.train.n_classes if task == "classify" else int(np.prod(events.train.event_shape))
-
-
-def make_batches(
-    events: Events, part: str, task: Task, class_weights: Any, kept: tuple[int, ...] | None = None
-) -> Batches:
-    """Tensors of one part: the features ``kept`` (default all), targets and weights of the loss."""
-    sample: EventSample = getattr(events, part)
-    factors = class_factors(events.train.labels, events.train.weights, events.train.n_classes, class_weights)
-    weights = (sample.weights * factors[sample.labels]).astype(np.float32)
-    features = sample.features if kept is None else sample.features[:, list(kept)]
-    x = torch.from_numpy(np.ascontiguousarray(features))
-    targets = torch.from_numpy(sample.labels) if task == "classify" else torch.from_numpy(sample.features)
-    return Batches(x, targets, torch.from_numpy(weights))
-
-
 def _compute(context: StageContext) -> Events:
     config = context.config
-    sample = load_sample(config.data, context.project_dir)
+    sample = load_sample(config.data, context.project_dir, config.luminosity)
     split = split_sample(sample, config.split)
     transform = fit_input_transform(split.train, config.input)
     saturated = transform.saturated_fraction(split.train.features)
@@ -94,12 +72,18 @@ def _save(events: Events, folder: Path) -> None:
         arrays[f"{name}_codes"] = codes.astype(np.int16 if events.transform.fixed.width <= 16 else np.int32)
         for column in ("labels", "weights", "groups"):
             arrays[f"{name}_{column}"] = getattr(part, column)
+        if part.strata is not None:
+            arrays[f"{name}_strata"] = part.strata
+        for observable, values in part.observables.items():
+            arrays[f"{name}_observable_{observable}"] = values
     np.savez(folder / "events.npz", **arrays)
     meta = {
         "transform": events.transform.to_dict(),
         "saturated_fraction": events.saturated_fraction,
         "class_names": events.train.class_names,
         "source": events.train.source,
+        "rate_weights": events.train.rate_weights,
+        "observables": list(events.train.observables),
     }
     (folder / "events.json").write_text(json.dumps(meta, indent=2))
 
@@ -117,6 +101,11 @@ def _load(folder: Path) -> Events:
                 feature_names=transform.feature_names,
                 class_names=tuple(meta["class_names"]),
                 source=meta["source"],
+                observables={key: arrays[f"{name}_observable_{key}"] for key in meta["observables"]},
+                strata=arrays.get(f"{name}_strata"),
+                rate_weights=meta["rate_weights"],
+                feature_lsb=transform.lsb,
+                feature_units=transform.units,
             )
             for name in _PARTS
         }
@@ -124,16 +113,17 @@ def _load(folder: Path) -> Events:
 
 
 def _files(project: LoadedProject) -> list[Path]:
-    return source_files(project.config.data, project.project_dir)
+    return source_files(project.config.data, project.project_dir, project.config.luminosity)
 
 
 LOAD: Stage[Events] = Stage(
     name="load",
     title="read events, split, put inputs on the hardware grid",
-    config_keys=("data", "split", "input"),
+    config_keys=("data", "split", "input", "luminosity"),
     compute=_compute,
     save=_save,
     load=_load,
     files=_files,
     tools=("numpy",),
+    version=2,
 )

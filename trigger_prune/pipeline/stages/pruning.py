@@ -21,7 +21,7 @@ from trigger_prune.errors import ConfigError, CostError
 from trigger_prune.importance import criterion_by_name
 from trigger_prune.pipeline.progress import Tracker
 from trigger_prune.pipeline.stage import Stage, StageContext
-from trigger_prune.pipeline.stages.events import make_batches
+from trigger_prune.pipeline.stages.goal import GOAL_KEYS, goal_of, make_batches
 from trigger_prune.pipeline.stages.training import (
     COST_KEYS,
     COST_LIMITS,
@@ -60,7 +60,8 @@ _SCANNED = {"layers": "events through every layer and sparsity", "inputs": "inpu
 def _compute_sensitivity(context: StageContext) -> SensitivityScan:
     config, events = context.config, context.result("load")
     network = context.result("quantize").network(trained_float_model(context, events))
-    validation = make_batches(events, "validation", config.task, "none")
+    goal = goal_of(context)
+    validation = make_batches(events, "validation", goal, plain_weights=goal.task == "classify")
     order = torch.randperm(len(validation), generator=torch.Generator().manual_seed(config.seed))
     subset = validation.take(order[: config.sensitivity.max_events])
     with ExitStack() as bars:
@@ -81,7 +82,8 @@ def _compute_sensitivity(context: StageContext) -> SensitivityScan:
             events.train.feature_names,
             config.sensitivity.sparsities,
             criterion_by_name(config.prune.criterion),
-            config.task,
+            goal.task,
+            objective=goal.objective,
             seed=config.seed,
             progress=advance,
         )
@@ -107,7 +109,7 @@ def _load_scan(folder: Path) -> SensitivityScan:
 
 
 def _compute_prune(context: StageContext) -> Any:
-    config, events = context.config, context.result("load")
+    config, events, goal = context.config, context.result("load"), goal_of(context)
     names = events.train.feature_names
     network = context.result("quantize").network(trained_float_model(context, events))
     kept: tuple[int, ...] = tuple(range(len(names)))
@@ -119,9 +121,9 @@ def _compute_prune(context: StageContext) -> Any:
     target = make_target(config.target)
     cost_model = make_cost_model(config.cost, context.project_dir)
     inputs = LoopInputs(
-        train=make_batches(events, "train", config.task, config.train.class_weights, kept),
-        validation=make_batches(events, "validation", config.task, config.train.class_weights, kept),
-        settings=fit_settings(context, events, "prune", 1, config.prune.learning_rate),
+        train=make_batches(events, "train", goal, kept),
+        validation=make_batches(events, "validation", goal, kept),
+        settings=fit_settings(context, events, goal, "prune", 1, config.prune.learning_rate),
         config=config.prune,
         budget=make_budget(config.budget, config.target),
         target=target,
@@ -130,9 +132,9 @@ def _compute_prune(context: StageContext) -> Any:
     )
 
     def report(trial: PruneTrial) -> None:
-        accuracy = "" if trial.validation_accuracy is None else f", validation accuracy {trial.validation_accuracy:.4f}"
+        merit = f"validation {goal.objective.label} {abs(trial.validation_merit):.4f}"
         context.progress.note(
-            f"round {trial.round} ({trial.phase}): {trial.nonzeros} weights, {describe_cost(trial.cost)}{accuracy}"
+            f"round {trial.round} ({trial.phase}): {trial.nonzeros} weights, {describe_cost(trial.cost)}, {merit}"
             f"{', within the budget' if trial.meets_budget else ''}"
         )
 
@@ -190,19 +192,20 @@ def _load_pruned(folder: Path) -> Any:
 SENSITIVITY: Stage[SensitivityScan] = Stage(
     name="sensitivity",
     title="sensitivity of layers and inputs",
-    inputs=("load", "train", "quantize"),
-    config_keys=(*MODEL_KEYS, "sensitivity", "prune.criterion"),
+    inputs=("load", "teacher", "train", "quantize"),
+    config_keys=(*MODEL_KEYS, *GOAL_KEYS, "sensitivity", "prune.criterion"),
     compute=_compute_sensitivity,
     save=_save_scan,
     load=_load_scan,
     files=model_files,
     tools=("torch",),
+    version=2,
 )
 
 PRUNE: Stage[Any] = Stage(
     name="prune",
     title="prune until the measured cost meets the budget",
-    inputs=("load", "train", "quantize", "sensitivity"),
+    inputs=("load", "teacher", "train", "quantize", "sensitivity"),
     config_keys=(*MODEL_KEYS, *TRAIN_KEYS, "prune", "budget", "target", *COST_KEYS),
     limit_keys=COST_LIMITS,
     compute=_compute_prune,
@@ -210,4 +213,5 @@ PRUNE: Stage[Any] = Stage(
     load=_load_pruned,
     files=model_files,
     tools=("torch", "alkaid", "pyosys"),
+    version=2,
 )

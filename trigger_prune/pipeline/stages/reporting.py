@@ -10,40 +10,55 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import fx, nn
 
 from trigger_prune.config.keys import yaml_text
 from trigger_prune.config.load import load_project
 from trigger_prune.config.project import make_budget, make_target
 from trigger_prune.data.builtin_events import data_card
+from trigger_prune.data.sample import EventSample
 from trigger_prune.errors import ConfigError
 from trigger_prune.physics.classification import evaluate_classifier
 from trigger_prune.pipeline.artefacts import copy_atomically
 from trigger_prune.pipeline.stage import Stage, StageContext
 from trigger_prune.pipeline.stages.deployment import deployed_network
-from trigger_prune.pipeline.stages.events import Events, make_batches
+from trigger_prune.pipeline.stages.events import Events
+from trigger_prune.pipeline.stages.goal import Goal, goal_of, make_batches
 from trigger_prune.pipeline.stages.pruning import Pruned
 from trigger_prune.pipeline.stages.rtl_project import RtlFiles
 from trigger_prune.pipeline.stages.training import model_files, trained_float_model
 from trigger_prune.quantize.describe import describe_network
 from trigger_prune.report.files import write_text
-from trigger_prune.report.inputs import NetworkResult, ReportInputs, summarise_layers, summarise_sample
+from trigger_prune.report.inputs import (
+    NetworkResult,
+    ObjectiveResult,
+    ReportInputs,
+    summarise_layers,
+    summarise_sample,
+)
 from trigger_prune.report.page import render_report
 from trigger_prune.report.summary import build_summary, write_summary
+from trigger_prune.report.trigger import paired_difference
 from trigger_prune.train.evaluate import evaluate, predict
 from trigger_prune.train.history import EpochRecord, FitHistory
+from trigger_prune.verify.representations import torch_outputs
 from trigger_prune.verify.verdict import PairVerdict, Verdict
 
 _SECTIONS = (
     "project",
     "description",
     "task",
+    "objective",
     "seed",
     "data",
+    "luminosity",
+    "physics",
     "split",
     "input",
     "model",
+    "teacher",
     "train",
     "quantize",
     "baseline",
@@ -54,7 +69,20 @@ _SECTIONS = (
     "cost",
     "verify",
 )
-_UPSTREAM = ("load", "train", "quantize", "baseline", "sensitivity", "prune", "export", "verify", "rtl", "cost")
+_UPSTREAM = (
+    "load",
+    "teacher",
+    "train",
+    "quantize",
+    "baseline",
+    "sensitivity",
+    "prune",
+    "trigger",
+    "export",
+    "verify",
+    "rtl",
+    "cost",
+)
 _PACKAGES = (
     "trigger_prune",
     "torch",
@@ -97,9 +125,9 @@ def _compute(context: StageContext) -> tuple[str, dict[str, Any]]:
 
 
 def _headline(summary: dict[str, Any]) -> list[str]:
-    """The run in two or three lines, for the terminal."""
+    """The run in a few lines, for the terminal."""
     deployed = summary["deployed"]
-    lines = [_cost_line(summary)]
+    lines = [_cost_line(summary), *_objective_lines(summary)]
     if deployed["accuracy"] is not None:
         drop = summary["accuracy_drop"]
         lines.append(
@@ -108,6 +136,24 @@ def _headline(summary: dict[str, Any]) -> list[str]:
         )
     names = ", ".join(deployed["inputs_dropped"])
     return [*lines, f"{len(deployed['inputs_used'])} inputs used" + (f", without {names}" if names else "")]
+
+
+def _objective_lines(summary: dict[str, Any]) -> list[str]:
+    """The objective, where accuracy does not say it already, with every warning that belongs to it."""
+    objective, test = summary["objective"], summary["objective"]["test"]
+    if objective["name"] in (None, "accuracy", "loss"):
+        return []
+    line = f"test {objective['label']} {test['float']:.4f} float -> {test['deployed']:.4f} deployed"
+    if not objective["name"].startswith("efficiency"):
+        return [line]
+    pair = paired_difference(summary, "float")
+    if pair is None:
+        return [line]
+    if pair["difference"] is None:
+        return [line, f"  no paired error: {pair['note']}"]
+    found = pair["difference"]
+    line += f", {-100 * found['value']:.2f} +- {100 * found['error']:.2f} points less"
+    return [line, *(f"  warning: {text}" for text in pair["warnings"])]
 
 
 def _cost_line(summary: dict[str, Any]) -> str:
@@ -142,10 +188,15 @@ def _collect(context: StageContext) -> ReportInputs:
     config, events = context.config, context.result("load")
     values = {key: _plain(getattr(config, key)) for key in _SECTIONS}
     pruned, costs = context.result("prune"), context.result("cost")
-    deployed = deployed_network(context)
+    deployed, goal = deployed_network(context), goal_of(context)
     names = events.train.feature_names
     model = trained_float_model(context, events)
-    dense = context.result("baseline").network(model)
+    dense, trigger = context.result("baseline").network(model), context.result("trigger")
+    networks = {"float": (model, None), "dense": (dense, None), "deployed": (deployed, pruned.kept_inputs)}
+    merits = {
+        part: {name: _merit(network, events, part, goal, kept) for name, (network, kept) in networks.items()}
+        for part in ("validation", "test")
+    }
     return ReportInputs(
         project=config.project,
         description=config.description,
@@ -159,11 +210,11 @@ def _collect(context: StageContext) -> ReportInputs:
         test_groups=events.test.groups,
         target=make_target(config.target),
         budget=make_budget(config.budget, config.target),
-        float_network=_evaluate(model, events, config.task),
-        dense_network=_evaluate(dense, events, config.task),
+        float_network=_evaluate(model, events, goal),
+        dense_network=_evaluate(dense, events, goal),
         dense_bits=config.baseline.bits,
         dense_cost=costs.dense,
-        deployed_network=_evaluate(deployed, events, config.task, pruned.kept_inputs),
+        deployed_network=_evaluate(deployed, events, goal, pruned.kept_inputs),
         deployed_cost=costs.deployed,
         deployed_layers=summarise_layers(describe_network(deployed)),
         inputs_used=tuple(names[index] for index in pruned.kept_inputs),
@@ -182,18 +233,39 @@ def _collect(context: StageContext) -> ReportInputs:
         csynth=costs.csynth,
         csynth_note=costs.csynth_note,
         data_card=data_card(config.data.path),
+        objective=ObjectiveResult(goal.objective.name, goal.objective.label or goal.objective.name, merits),
+        trigger=trigger.study,
+        firmware_score=trigger.firmware,
+        luminosity=trigger.luminosity,
     )
 
 
-def _evaluate(network: nn.Module, events: Events, task: Any, kept: tuple[int, ...] | None = None) -> NetworkResult:
-    test = make_batches(events, "test", task, "none", kept)
-    loss = evaluate(network, test, task).loss
-    if task != "classify":
+def _evaluate(network: nn.Module, events: Events, goal: Goal, kept: tuple[int, ...] | None = None) -> NetworkResult:
+    test = make_batches(events, "test", goal, kept, plain_weights=goal.task == "classify")
+    loss = evaluate(network, test, goal.task).loss
+    if goal.task != "classify":
         return NetworkResult(loss)
     logits: NDArray[np.float64] = predict(network, test.features)
     sample = events.test
     metrics = evaluate_classifier(logits, sample.labels, sample.weights, sample.groups, sample.class_names)
     return NetworkResult(loss, metrics, logits)
+
+
+def _merit(network: nn.Module, events: Events, part: str, goal: Goal, kept: tuple[int, ...] | None) -> float:
+    """The objective's figure of one network on one part."""
+    objective = goal.objective
+    sample: EventSample = getattr(events, part)
+    if not objective.uses_outputs or objective.score is None:
+        batches = make_batches(events, part, goal, kept, plain_weights=goal.task == "classify")
+        return evaluate(network, batches, goal.task, objective).merit
+    features = sample.features if kept is None else np.ascontiguousarray(sample.features[:, list(kept)])
+    if isinstance(network, fx.GraphModule):
+        outputs = torch_outputs(network, features, double=True)
+    else:
+        outputs = predict(network, torch.from_numpy(features))
+    # a reconstruction is compared with every feature, also with those that the deployed network does not read
+    scores = objective.score.of(outputs, sample.features if objective.score.kind == "reconstruction" else None)
+    return objective.merit(scores, sample.labels, sample.weights)
 
 
 def _histories(context: StageContext) -> dict[str, FitHistory]:
@@ -267,5 +339,5 @@ REPORT: Stage[Any] = Stage(
     ],
     files=model_files,
     tools=("matplotlib",),
-    version=3,
+    version=4,
 )

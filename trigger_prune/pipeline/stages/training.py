@@ -16,20 +16,24 @@ from trigger_prune.config.load import LoadedProject
 from trigger_prune.models.build import build_model
 from trigger_prune.models.source import model_source_files
 from trigger_prune.pipeline.stage import Stage, StageContext
-from trigger_prune.pipeline.stages.events import Events, make_batches, output_count
+from trigger_prune.pipeline.stages.events import Events
+from trigger_prune.pipeline.stages.goal import GOAL_KEYS, Goal, goal_of, make_batches
 from trigger_prune.quantize.checkpoint import load_network, save_network
 from trigger_prune.quantize.convert import quantize_model
 from trigger_prune.train.device import resolve_device
 from trigger_prune.train.fit import FitSettings, fit
 from trigger_prune.train.history import EpochRecord, FitHistory
+from trigger_prune.train.outputs import output_count
+from trigger_prune.train.surrogate import EfficiencySurrogate, efficiency_surrogate
 
-MODEL_KEYS = ("model", "task", "seed")
+MODEL_KEYS = ("model", "task", "seed", "teacher.target", "teacher.latent")
 TRAIN_KEYS = (
     "train.batch_size",
     "train.weight_decay",
     "train.gradient_clip_norm",
-    "train.class_weights",
+    "train.loss",
     "train.device",
+    *GOAL_KEYS,
 )
 """Keys of ``train`` that fine-tuning shares with training."""
 
@@ -76,7 +80,10 @@ def float_model(context: StageContext, events: Events) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return build_model(
-            config.model, events.train.event_shape, output_count(events, config.task), context.project_dir
+            config.model,
+            events.train.event_shape,
+            output_count(events.train, config.task, config.teacher),
+            context.project_dir,
         )
 
 
@@ -86,7 +93,7 @@ def batch_size(context: StageContext, events: Events) -> int:
 
 
 def fit_settings(
-    context: StageContext, events: Events, phase: str, epochs: int, learning_rate: float, **more: Any
+    context: StageContext, events: Events, goal: Goal, phase: str, epochs: int, learning_rate: float, **more: Any
 ) -> FitSettings:
     """Settings that all fits of a project share."""
     config = context.config
@@ -96,12 +103,18 @@ def fit_settings(
         batch_size=batch_size(context, events),
         learning_rate=learning_rate,
         seed=config.seed,
-        task=config.task,
+        task=goal.task,
+        objective=goal.objective,
+        batch_loss=None if config.train.loss == "default" else _surrogate_of(goal),
         weight_decay=config.train.weight_decay,
         gradient_clip_norm=config.train.gradient_clip_norm,
         device=resolve_device(config.train.device),
         **more,
     )
+
+
+def _surrogate_of(goal: Goal) -> EfficiencySurrogate:
+    return efficiency_surrogate(goal.task, goal.objective, goal.trained_classes)
 
 
 @contextmanager
@@ -115,6 +128,8 @@ def epoch_bar(
             fields: dict[str, float | str] = {"loss": round(record.validation_loss, 4)}
             if record.validation_accuracy is not None:
                 fields["accuracy"] = round(record.validation_accuracy, 4)
+            if record.validation_merit not in (-record.validation_loss, record.validation_accuracy):
+                fields["merit"] = round(record.validation_merit, 4)
             if record.sparsity > 0:
                 fields["sparsity"] = round(record.sparsity, 3)
             tracker.advance(1, **fields)
@@ -124,12 +139,16 @@ def epoch_bar(
 
 def _compute_train(context: StageContext) -> TrainedFloat:
     config, events = context.config, context.result("load")
+    goal = goal_of(context)
     model = float_model(context, events)
-    train = make_batches(events, "train", config.task, config.train.class_weights)
-    validation = make_batches(events, "validation", config.task, config.train.class_weights)
+    start = context.result("teacher").encoder_state
+    if start is not None:
+        model.load_state_dict(start)
+    train, validation = make_batches(events, "train", goal), make_batches(events, "validation", goal)
     settings = fit_settings(
         context,
         events,
+        goal,
         "float",
         config.train.epochs,
         config.train.learning_rate,
@@ -153,12 +172,11 @@ def _load_train(folder: Path) -> TrainedFloat:
 
 
 def _quantised(context: StageContext, phase: str, bits: Any, epochs: int, learning_rate: float) -> Any:
-    config, events = context.config, context.result("load")
+    events, goal = context.result("load"), goal_of(context)
     model = trained_float_model(context, events)
-    train = make_batches(events, "train", config.task, config.train.class_weights)
-    validation = make_batches(events, "validation", config.task, config.train.class_weights)
+    train, validation = make_batches(events, "train", goal), make_batches(events, "validation", goal)
     network = quantize_model(model, train.features[:_CALIBRATION_EVENTS], events.transform.fixed, bits)
-    settings = fit_settings(context, events, phase, epochs, learning_rate)
+    settings = fit_settings(context, events, goal, phase, epochs, learning_rate)
     with epoch_bar(context, epochs, f"quantisation-aware training, {bits.weight_bits} bits") as advance:
         history = fit(network, train, validation, settings, progress=advance)
     return network, history
@@ -217,35 +235,38 @@ def model_files(project: LoadedProject) -> list[Path]:
 TRAIN: Stage[TrainedFloat] = Stage(
     name="train",
     title="train in floating point",
-    inputs=("load",),
-    config_keys=(*MODEL_KEYS, "train"),
+    inputs=("load", "teacher"),
+    config_keys=(*MODEL_KEYS, *GOAL_KEYS, "train"),
     compute=_compute_train,
     save=_save_train,
     load=_load_train,
     files=model_files,
     tools=("torch",),
+    version=2,
 )
 
 QUANTIZE: Stage[Any] = Stage(
     name="quantize",
     title="quantisation-aware training",
-    inputs=("load", "train"),
+    inputs=("load", "teacher", "train"),
     config_keys=(*MODEL_KEYS, *TRAIN_KEYS, "quantize"),
     compute=_compute_quantize,
     save=_save_network,
     load=_load_network,
     files=model_files,
     tools=("torch",),
+    version=2,
 )
 
 BASELINE: Stage[Any] = Stage(
     name="baseline",
     title="dense baseline, quantisation-aware training",
-    inputs=("load", "train"),
+    inputs=("load", "teacher", "train"),
     config_keys=(*MODEL_KEYS, *TRAIN_KEYS, "baseline", "quantize.rounding", "quantize.learning_rate"),
     compute=_compute_baseline,
     save=_save_network,
     load=_load_network,
     files=model_files,
     tools=("torch",),
+    version=2,
 )

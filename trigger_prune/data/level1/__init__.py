@@ -1,0 +1,1 @@
+"""Level-1 like events: hardware words of trigger objects, stitched minimum bias, signals."""
