@@ -15,8 +15,10 @@ from trigger_prune.cost.report import CostStage, HardwareReport
 from trigger_prune.fixed_point import FixedPoint
 from trigger_prune.synthesis.backends import csynth_estimate
 from trigger_prune.synthesis.refined_estimate import RefinedHlsCost
+from trigger_prune.synthesis.store.archive import export_runs, import_runs, read_archive
 from trigger_prune.synthesis.store.entry import StoredRun
 from trigger_prune.synthesis.store.reports import ReportStore
+from trigger_prune.synthesis.store.shared_design import without_network
 from trigger_prune.target import Target
 
 RELEASE = "2024.1"
@@ -25,7 +27,7 @@ TARGET = Target()
 
 def spec(seed: int) -> NetworkSpec:
     rng = np.random.default_rng(seed)
-    n_in, n_out = rng.integers(8, 24, 2)
+    n_in, n_out = 2 * rng.integers(4, 12, 2)
     weight = rng.integers(-32, 32, (n_out, n_in)) * (rng.random((n_out, n_in)) < 0.6)
     bias = FixedPoint(12, 4)
     layer = WeightLayer(
@@ -35,9 +37,11 @@ def spec(seed: int) -> NetworkSpec:
     return NetworkSpec((layer,), FixedPoint(8, 3), (int(n_in),), int(n_out))
 
 
-def measured(network: NetworkSpec, bias: float, stage: CostStage = CostStage.CSYNTH) -> HardwareReport:
+def measured(
+    network: NetworkSpec, bias: float, stage: CostStage = CostStage.CSYNTH, target: Target = TARGET
+) -> HardwareReport:
     """A compiler whose LUT count is ``bias`` times the shipped estimate, and right in all else."""
-    estimate = HlsAnalyticCost().estimate(network, TARGET)
+    estimate = HlsAnalyticCost().estimate(network, target)
     return replace(
         estimate, stage=stage, predicts=None, tool="Vitis HLS", tool_version=RELEASE, interval_90={}, details={},
         lut=round(bias * (estimate.lut or 0)),
@@ -45,12 +49,17 @@ def measured(network: NetworkSpec, bias: float, stage: CostStage = CostStage.CSY
 
 
 def stored(
-    folder: Path, count: int, bias: float, vsynth: float | None = None, with_network: bool = True
+    folder: Path,
+    count: int,
+    bias: float,
+    vsynth: float | None = None,
+    with_network: bool = True,
+    target: Target = TARGET,
 ) -> ReportStore:
     store = ReportStore(folder)
     for seed in range(count):
         network = spec(seed)
-        csynth = measured(network, bias)
+        csynth = measured(network, bias, target=target)
         reports = {CostStage.CSYNTH: csynth}
         if vsynth is not None:
             reports[CostStage.VSYNTH] = replace(
@@ -58,7 +67,7 @@ def stored(
             )
         parts = {
             "format": 1, "flow": "hls", "network": str(seed), "content_hash": network.content_hash(), "options": {},
-            "target": vars(TARGET), "tool": {"tool": "Vitis HLS", "version": RELEASE},
+            "target": vars(target), "tool": {"tool": "Vitis HLS", "version": RELEASE},
         }  # fmt: skip
         store.put(StoredRun(parts, reports, f"2026-01-01T00:00:{seed:02}", network=network if with_network else None))
     return store
@@ -110,9 +119,30 @@ def test_logic_synthesis_is_predicted_by_its_own_reports(tmp_path: Path) -> None
     assert 0.7 < (vsynth.lut or 0) / (csynth.lut or 1) < 0.8
 
 
-def test_runs_without_network_or_of_another_flow_teach_nothing(tmp_path: Path) -> None:
+def test_runs_of_which_neither_network_nor_counts_are_known_teach_nothing(tmp_path: Path) -> None:
     store = stored(tmp_path, 6, 2.0, with_network=False)
     assert RefinedHlsCost(HlsAnalyticCost(), store).estimate(UNSEEN, TARGET).details["reports_used"] == 0
+
+
+@pytest.mark.parametrize("target", [TARGET, Target(strategy="Resource", reuse_factor=2)], ids=["latency", "resource"])
+def test_runs_shared_without_their_networks_teach_as_much(tmp_path: Path, target: Target) -> None:
+    mine = stored(tmp_path / "mine", 6, 1.5, target=target)
+    export_runs(mine.runs(), tmp_path / "shared.tar.gz", with_networks=False)
+    theirs = ReportStore(tmp_path / "theirs")
+    import_runs(theirs, read_archive(tmp_path / "shared.tar.gz"))
+    assert all(run.network is None for run in theirs.runs())
+    found, expected = (RefinedHlsCost(HlsAnalyticCost(), each).estimate(UNSEEN, target) for each in (theirs, mine))
+    assert found.details["reports_used"] == 6
+    assert found == expected
+    assert (found.lut or 0) > 1.2 * (HlsAnalyticCost().estimate(UNSEEN, target).lut or 0)
+
+
+def test_what_is_shared_without_networks_refines_but_another_flow_does_not(tmp_path: Path) -> None:
+    for run in stored(tmp_path, 3, 2.0).runs():
+        elsewhere = without_network(replace(run, parts={**run.parts, "flow": "rtl"}))
+        assert elsewhere.network is None and elsewhere.design is None
+        nonsense = replace(next(iter(run.reports.values())), tool_version="of today")
+        assert without_network(replace(run, reports={CostStage.CSYNTH: nonsense})).design is None
 
 
 def test_the_config_chooses_store_and_release(tmp_path: Path) -> None:

@@ -95,6 +95,11 @@ def evaluate(
             return
         for name, lines in result.tables.items():
             _print_lines(f"errors, {name} reports", lines)
+        print(
+            "in 90 %: share inside the 90 % prediction interval, its 95 % Clopper-Pearson interval, and whether that "
+            "lies within 85-95 % (yes), reaches into it (perhaps) or not. Reports of one project err together: the "
+            "share is less certain than that"
+        )
         print(result.verdict)
         if show_skipped:
             for path, reason in result.skipped:
@@ -162,8 +167,11 @@ def _print_lines(title: str, lines: tuple[Line, ...]) -> None:
         "R2 log",
         "exact",
         "in 90 %",
+        "95 % CL",
+        "85-95 %?",
         title=title,
     )
+    table.columns[-2].min_width = len("0.00-0.00")
     for line in lines:
         e = line.errors
         table.add_row(
@@ -177,6 +185,8 @@ def _print_lines(title: str, lines: tuple[Line, ...]) -> None:
             _number(e.r2_log, 3),
             _number(e.exact, 2),
             _number(e.coverage, 2),
+            "-" if e.coverage != e.coverage else f"{e.coverage_low:.2f}-{e.coverage_high:.2f}",
+            e.coverage_verdict or "-",
         )
     make_console().print(table)
 

@@ -92,7 +92,12 @@ def export(
     part: PartOption = None,
     stage: StageOption = None,
     without_networks: Annotated[
-        bool, typer.Option("--without-networks", help="Leave out the integer weights that were synthesised.")
+        bool,
+        typer.Option(
+            "--without-networks",
+            help="Leave out the integer weights that were synthesised. Counts over them, which tell no weight, go "
+            "along: the reports still refine estimates.",
+        ),
     ] = False,
     store: StoreOption = None,
     debug: DebugOption = False,
@@ -273,6 +278,7 @@ def _as_dict(run: StoredRun) -> dict[str, Any]:
         "log": run.log,
         "raw": sorted(run.raw),
         "nonzeros": None if run.network is None else run.network.nonzeros,
+        "refines_estimates": run.network is not None or run.design is not None,
     }
 
 
@@ -308,7 +314,8 @@ def _print_run(run: StoredRun) -> None:
 
 def _network(run: StoredRun) -> str:
     if run.network is None:
-        return f"content hash {run.parts['content_hash'][:_SHOWN_DIGITS]}, shared without its weights"
+        known = "nothing of its layers is known" if run.design is None else f"{len(run.design.layers)} layers as counts"
+        return f"content hash {run.parts['content_hash'][:_SHOWN_DIGITS]}, without its weights; {known}"
     return f"{run.network.nonzeros} of {run.network.n_weights} weights not zero, {len(run.network.layers)} layers"
 
 

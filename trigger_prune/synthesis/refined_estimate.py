@@ -59,18 +59,21 @@ class RefinedHlsCost:
 def observations(run: Measurement, base: HlsAnalyticCost) -> Iterator[Observation]:
     """What one stored run teaches: estimate against csynth, and csynth against vsynth.
 
-    Nothing for other flows, for a run shared without its network, and for a network without formulas.
+    A run shared without its network is estimated by the counts over its layers. Nothing for other flows, for a run of
+    which neither is known, and for a network without formulas.
     """
     if run.flow != "hls":
         return
     csynth, vsynth = run.reports.get(CostStage.CSYNTH), run.reports.get(CostStage.VSYNTH)
     if csynth is not None and vsynth is not None:
         yield Observation(csynth, vsynth)
-    if csynth is None or run.network is None:
+    if csynth is None:
         return
     model = HlsAnalyticCost(base.calibration, hls_version=csynth.tool_version)
     try:
-        estimate = model.estimate(run.network, run.target)
+        if run.network is not None:
+            yield Observation(model.estimate(run.network, run.target), csynth)
+        elif run.design is not None:
+            yield Observation(model.estimate_design(run.design), csynth)
     except (ConfigError, CostError):
         return
-    yield Observation(estimate, csynth)

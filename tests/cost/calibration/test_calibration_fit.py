@@ -12,6 +12,7 @@ import pytest
 from trigger_prune.cost.calibration import fit
 from trigger_prune.cost.calibration.evaluate import evaluate
 from trigger_prune.cost.calibration.metrics import smape
+from trigger_prune.cost.calibration.predictions import Prediction
 from trigger_prune.cost.calibration.samples import Samples, joined
 from trigger_prune.cost.hls.calibration import Calibration, shipped_calibration
 from trigger_prune.synthesis.calibration.collect import collect_samples
@@ -121,3 +122,33 @@ def test_shipped_calibration_states_where_it_comes_from() -> None:
     for table in shipped.spread.values():
         for low, high in table.values():
             assert 0 < low <= 1 <= high < np.inf
+
+
+def prediction(project: str, network: str, true: float, name: str = "x") -> Prediction:
+    return Prediction("network", "lut", name, project, f"{project}/{network}", "tool", f"{name} {network}", 1000, true)
+
+
+def test_intervals_are_those_of_projects_that_the_fit_has_not_seen() -> None:
+    """Errors on networks of a known project are no measure of those on the next project."""
+    small = [prediction(project, f"{i}", 1001) for project in ("a", "b") for i in range(4)]
+    large = [replace(each, true=1300.0) for each in small]
+    assert fit.spreads(small, large) == fit.spreads([], large)
+    assert fit.spreads(small, large)["network"]["lut"][1] > 1.3
+    # What has no estimate without its own project is known by its networks alone.
+    alone = [prediction("c", f"{i}", 3000, "only") for i in range(4)]
+    assert fit.spreads([*small, *alone], large) == fit.spreads(alone, large) != fit.spreads(small, large)
+
+
+def test_an_interval_leaves_its_own_network_or_project_out() -> None:
+    calm = [prediction("a", f"{i}", 1010) for i in range(4)]
+    wild = [prediction("b", "0", 4000), prediction("b", "1", 1010)]
+    errors = [*calm, *wild]
+    by_network = {p.network: p.interval for p in fit.with_intervals(errors, [], errors)}
+    by_project = {p.network: p.interval for p in fit.with_intervals(errors, [], errors, "project")}
+    high = {name: interval[1] for name, interval in by_network.items() if interval is not None}
+    assert high["b/0"] < 1100 and high["b/1"] > 4000 and high["a/0"] > 1500
+    of_calm = fit.spreads([], calm)["network"]["lut"][1]
+    assert by_project["b/0"] == by_project["b/1"] and by_project["b/0"] is not None
+    assert by_project["b/0"][1] == pytest.approx(1000 * of_calm)
+    only = fit.with_intervals(calm, [], calm, "project")
+    assert [p.interval for p in only] == [None] * 4

@@ -41,3 +41,29 @@ def test_nothing_to_compare() -> None:
     e = errors([], [])
     assert e.count == 0
     assert e.to_dict()["smape"] is None
+
+
+@pytest.mark.parametrize(
+    ("inside", "total", "verdict"),
+    [
+        (34, 34, "perhaps"),  # 0.897 .. 1
+        (900, 1000, "yes"),
+        (1000, 1000, "too wide"),
+        (72, 72, "too wide"),  # 0.9501 .. 1: the first at which 100 % is too much
+        (71, 71, "perhaps"),
+        (500, 1000, "too narrow"),
+        (1, 2, "perhaps"),
+    ],
+)
+def test_coverage_has_the_interval_of_a_binomial_fraction(inside: int, total: int, verdict: str) -> None:
+    from scipy.stats import binomtest
+
+    found = errors([1.0] * total, [1.0] * total, [(0.0, 2.0)] * inside + [(5.0, 6.0)] * (total - inside))
+    expected = binomtest(inside, total).proportion_ci(0.95, "exact")
+    assert (found.coverage_low, found.coverage_high) == pytest.approx((expected.low, expected.high))
+    assert found.coverage_verdict == verdict
+
+
+def test_without_intervals_there_is_no_coverage_to_judge() -> None:
+    found = errors([1.0], [1.0])
+    assert found.coverage_verdict == "" and found.to_dict()["coverage_low"] is None

@@ -7,6 +7,7 @@ import io
 import json
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from stored_runs import run, with_lut
 from trigger_prune.cost.report import CostStage
 from trigger_prune.errors import ArtefactError
 from trigger_prune.synthesis.store.archive import export_runs, import_runs, read_archive
-from trigger_prune.synthesis.store.entry import entry_files
+from trigger_prune.synthesis.store.entry import NETWORK, entry_files
 from trigger_prune.synthesis.store.reports import ReportStore
 
 Members = dict[str, bytes]
@@ -71,7 +72,23 @@ def test_weights_can_be_left_out(tmp_path: Path) -> None:
     export_runs(mine.runs(), tmp_path / "x.tar.gz", with_networks=False)
     (found,) = read_archive(tmp_path / "x.tar.gz")
     assert found.network is None and found.key == run(1).key
-    assert next(iter(mine.runs())).network is not None
+    own = next(iter(mine.runs()))
+    assert own.network is not None and own.design is None
+    assert found.design is not None
+    assert found.design.layers[0].name == own.network.layers[0].name
+    assert all(layer.weight is None and layer.bias is None for layer in found.design.layers)
+    with tarfile.open(tmp_path / "x.tar.gz") as tar:
+        assert not any(member.name.endswith(NETWORK) for member in tar)
+    # Who gets the network later has it; who had it keeps it.
+    for first, second in ((found, own), (own, found)):
+        store = ReportStore(tmp_path / f"store of {first.network is None}")
+        store.put(first)
+        both = store.put(second)
+        assert both.network is not None and both.design is None
+        assert store.get(both.key) is not None and len(store.keys()) == 1
+    bare = ReportStore(tmp_path / "bare")
+    bare.put(replace(found, design=None))
+    assert bare.put(found).design is not None
 
 
 def test_an_export_never_overwrites(tmp_path: Path) -> None:

@@ -212,8 +212,8 @@ def test_files_that_do_not_belong_together_are_refused(store: ReportStore, tmp_p
     rewrite_meta(folder, files={**names, str(outside): "0" * 64, "../../outside": "0" * 64})
     with pytest.raises(ArtefactError, match="is missing"):
         store.get(written.key)
-    rewrite_meta(folder, files=names, format=2)
-    with pytest.raises(ArtefactError, match="format 2"):
+    rewrite_meta(folder, files=names, format=3)
+    with pytest.raises(ArtefactError, match="format 3"):
         store.get(written.key)
     rewrite_meta(folder, files=names, format=1, parts={**written.parts, "flow": "rtl"})
     with pytest.raises(ArtefactError, match="key does not belong"):

@@ -7,10 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+from trigger_prune.cost.hls.model import HlsAnalyticCost
 from trigger_prune.cost.report import CostStage
 from trigger_prune.errors import ExportError, ReportFormatError, ToolError
 from trigger_prune.synthesis.hls.steps import HlsSteps
 from trigger_prune.synthesis.hls.tools import require_hls_tool
+from trigger_prune.synthesis.refined_estimate import observations
 from trigger_prune.synthesis.store.reports import ReportStore
 from trigger_prune.synthesis.validate.build import read_validation_folder, write_validation_folder
 from trigger_prune.synthesis.validate.compare import compare_outcomes, rebuild
@@ -187,6 +189,16 @@ def test_the_reports_reach_the_store_under_the_key_of_the_csynth_backend(
     kept = list(history(store))
     assert sorted(measurement.reports[CostStage.CSYNTH].lut for measurement in kept) == [3000, 4000, 7000]
     assert sorted(measurement.network is None for measurement in kept) == [False, False, True]
+    # Every one of them refines the estimates, the one with a softmax by the counts over its layers.
+    learned = [pair for measurement in kept for pair in observations(measurement, HlsAnalyticCost())]
+    assert sorted(pair.measured.lut for pair in learned) == [3000, 4000, 7000]
+    (of_softmax,) = (pair for pair in learned if pair.measured.lut == 4000)
+    version = of_softmax.measured.tool_version
+    design = built["dense_10b_80_softmax"].hls
+    expected = HlsAnalyticCost().estimate_design(replace(design, setting=replace(design.setting, version=version)))
+    names = ("lut", "ff", "dsp", "bram18", "latency_cycles", "ii")
+    assert [getattr(of_softmax.expected, n) for n in names] == [getattr(expected, n) for n in names]
+    assert any(layer.kind == "softmax" for layer in design.layers) and expected.dsp > 0
     # The backend finds its network there and does not run the tool again.
     runs = count(figures)
     design = built["dense_4b_50"]

@@ -6,11 +6,11 @@ import importlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from trigger_prune.cost.calibration.conformal import spread_of
+from trigger_prune.cost.calibration.prediction_interval import spread_of
 from trigger_prune.cost.calibration.predictions import Prediction, by_quantity, errors_of, predict_samples, tool_name
 from trigger_prune.cost.calibration.refine import RATIO_FAMILY, RATIO_PRIOR
 from trigger_prune.cost.calibration.residuals import PRIOR_COUNT
@@ -59,53 +59,75 @@ def calibrate(samples: Samples, date: str, progress: Progress = lambda text: Non
     """Coefficients, intervals, errors and provenance.
 
     date   of the calibration, ISO 8601
-    The errors are those on networks that were held out of the fit, and on whole projects that were; their coverage is
-    that of intervals made without the network in question.
+    The errors are those on networks that were held out of the fit, and on whole projects that were. Their coverage is
+    that of intervals made without the network in question; ``coverage_by_other_projects`` of those made without its
+    project.
     """
     progress("fitting all samples")
     fitted = fit_families(samples)
     by_network = held_out(samples, network_folds(samples), progress)
     by_project = held_out(samples, project_folds(samples), progress)
-    spread = spreads(by_network, by_project)
-    tables = {
-        f"{family}, {split} held out": {
-            quantity: _measures(found) for quantity, found in by_quantity(predictions).items()
-        }
-        for split, all_predictions in (("network", by_network), ("project", by_project))
-        for family, predictions in by_family(with_intervals(all_predictions, by_network, by_project)).items()
-    }
-    return Calibration(fitted.families, spread, provenance(samples, date), tables)
+    tables: dict[str, dict[str, dict[str, float]]] = {}
+    for split, predictions in (("network", by_network), ("project", by_project)):
+        for family, found in by_family(with_intervals(predictions, by_network, by_project)).items():
+            of_family = {quantity: _measures(chosen) for quantity, chosen in by_quantity(found).items()}
+            tables[f"{family}, {split} held out"] = of_family
+    for family, found in by_family(with_intervals(by_project, by_network, by_project, "project")).items():
+        for quantity, chosen in by_quantity(found).items():
+            coverage = errors_of(chosen).coverage
+            if coverage == coverage:
+                tables[f"{family}, project held out"][quantity]["coverage_by_other_projects"] = round(coverage, 4)
+    return Calibration(fitted.families, spreads(by_network, by_project), provenance(samples, date), tables)
 
 
 def spreads(
     by_network: Iterable[Prediction], by_project: Iterable[Prediction]
 ) -> dict[str, dict[str, tuple[float, float]]]:
-    """Factors of 90 % by family. An estimate is made for projects to come as well as for known ones: errors on
-    held-out projects count like those on held-out networks."""
-    pooled = [*by_network, *(replace(p, network=f"{p.network} (project held out)") for p in by_project)]
-    return {family: spread_of(found) for family, found in by_family(pooled).items()}
+    """Factors of 90 % by family, for projects to come: found on errors of projects that the fit had not seen.
+
+    ``by_network`` is used for what has no estimate at all without its own project.
+    """
+    unseen = list(by_project)
+    known = {(p.fingerprint, p.name, p.quantity) for p in unseen}
+    found = [*unseen, *(p for p in by_network if (p.fingerprint, p.name, p.quantity) not in known)]
+    return {family: spread_of(chosen) for family, chosen in by_family(found).items()}
 
 
 def with_intervals(
-    predictions: Iterable[Prediction], by_network: Sequence[Prediction], by_project: Sequence[Prediction]
+    predictions: Iterable[Prediction],
+    by_network: Sequence[Prediction],
+    by_project: Sequence[Prediction],
+    left_out: Literal["network", "project"] = "network",
 ) -> list[Prediction]:
-    """Held-out predictions with the interval that they would have got without their own network's errors."""
+    """Held-out predictions with the interval that they would have got without the errors of their own network, or of
+    their whole project; none where no others are left."""
     chosen = list(predictions)
     sizes = Counter(name.split("/")[0] for name in {p.network for p in chosen})
-    # In a sweep one layer more or less changes no quantile: its intervals are made once, with all layers.
-    groups = {p.network: "" if sizes[p.network.split("/")[0]] > 2 * FOLDS else p.network for p in chosen}
+
+    def group_of(prediction: Prediction) -> str:
+        if left_out == "project":
+            return prediction.project
+        # In a sweep one layer more or less changes nothing: its intervals are made once, with all layers.
+        return "" if sizes[prediction.network.split("/")[0]] > 2 * FOLDS else prediction.network
+
+    def others(errors: Sequence[Prediction], group: str) -> list[Prediction]:
+        return [p for p in errors if getattr(p, left_out) != group]
+
     without = {
-        group: spreads([p for p in by_network if p.network != group], [p for p in by_project if p.network != group])
-        for group in sorted(set(groups.values()))
+        group: spreads(others(by_network, group), others(by_project, group))
+        for group in sorted({group_of(prediction) for prediction in chosen})
     }
     found = []
     for prediction in chosen:
-        factors = without[groups[prediction.network]].get(prediction.family, {})
+        factors = without[group_of(prediction)].get(prediction.family, {})
         none = dict.fromkeys(f.name for f in fields(LayerEstimate))
         estimate = LayerEstimate(**{**none, prediction.quantity: prediction.predicted})
         found.append(replace(prediction, interval=intervals(estimate, factors).get(prediction.quantity)))
     return found
 
+
+_DERIVED = ("width", "coverage_low", "coverage_high")
+"""Measures a calibration does not store: they follow from the spread, or from coverage and count."""
 
 Belongs = Callable[[str, Origin | None], bool]
 Fold = tuple[Belongs, str]
@@ -215,4 +237,4 @@ def _plain(coefficients: Mapping[str, float]) -> dict[str, float]:
 
 def _measures(predictions: list[Prediction]) -> dict[str, float]:
     figures = errors_of(predictions).to_dict()
-    return {name: round(value, 4) for name, value in figures.items() if value is not None and name != "width"}
+    return {name: round(value, 4) for name, value in figures.items() if value is not None and name not in _DERIVED}

@@ -8,8 +8,14 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from trigger_prune.physics.intervals import LEVEL_95, clopper_pearson
+
 QUANTITIES = ("lut", "ff", "dsp", "bram18", "latency_cycles", "ii")
 """What is predicted, named as in LayerEstimate and HardwareReport."""
+
+
+AIMED_COVERAGE = (0.85, 0.95)
+"""Between which the coverage of a 90 % interval is as it should be."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,7 @@ class Errors:
     exact            share whose rounded estimate is the true value
     bias             median of p / t - 1, % (t > 0)
     coverage         share of true values within the 90 % interval; NaN without intervals
+    coverage_low, coverage_high     95 % Clopper-Pearson interval of the coverage, as if all samples were independent
     width            median of upper / lower end of the interval (ends + 1); NaN without intervals
     """
 
@@ -33,7 +40,25 @@ class Errors:
     exact: float
     bias: float
     coverage: float = float("nan")
+    coverage_low: float = float("nan")
+    coverage_high: float = float("nan")
     width: float = float("nan")
+
+    @property
+    def coverage_verdict(self) -> str:
+        """Whether the coverage is within ``AIMED_COVERAGE``: ``yes``, or what its uncertainty leaves open.
+
+        ``perhaps`` = the Clopper-Pearson interval reaches into the aimed one; ``too wide`` and ``too narrow`` = it does
+        not; "" without intervals.
+        """
+        least, most = AIMED_COVERAGE
+        if self.coverage != self.coverage:
+            return ""
+        if self.coverage_low > most:
+            return "too wide"
+        if self.coverage_high < least:
+            return "too narrow"
+        return "yes" if least <= self.coverage_low and self.coverage_high <= most else "perhaps"
 
     def to_dict(self) -> dict[str, float | None]:
         """Figures by name; NaN as None, which JSON can hold."""
@@ -80,6 +105,7 @@ def errors(
             covered.append(bool(low <= value <= high))
             widths.append(float((high + 1) / (low + 1)))
     positive = t > 0
+    held = (nan, nan) if not covered else clopper_pearson(sum(covered), len(covered), LEVEL_95)
     return Errors(
         count=len(t),
         smape=float(smape(p, t).mean()),
@@ -88,5 +114,7 @@ def errors(
         exact=float((np.rint(p) == t).mean()),
         bias=float(np.median(100 * (p[positive] / t[positive] - 1))) if positive.any() else nan,
         coverage=float(np.mean(covered)) if covered else nan,
+        coverage_low=held[0],
+        coverage_high=held[1],
         width=float(np.median(widths)) if widths else nan,
     )

@@ -16,6 +16,7 @@ import numpy as np
 from trigger_prune.cost.csd import csd_count
 from trigger_prune.cost.hls.comparison import adder_lut
 from trigger_prune.cost.hls.design import HlsLayer, HlsSetting, LayerEstimate, LayerSample
+from trigger_prune.cost.hls.features import stated_counts
 from trigger_prune.cost.hls.multiplier import dsp_per_multiplication
 
 FAMILY = "batch_norm"
@@ -27,12 +28,7 @@ def predict(layer: HlsLayer, setting: HlsSetting, parameters: Mapping[str, float
     elements = layer.n_out
     width = layer.input_type.width
     scale_width = layer.weight_type.width if layer.weight_type is not None else width
-    if layer.weight is None:
-        multiplications, two_digits = elements, 0
-    else:
-        digits = csd_count(np.asarray(layer.weight, dtype=np.int64).ravel())
-        multiplications, two_digits = int((digits >= 3).sum()), int((digits == 2).sum())
-    biases = elements if layer.bias is None else int(np.count_nonzero(layer.bias))
+    multiplications, two_digits, biases = scale_counts(layer)
     dsp = dsp_per_multiplication(width, scale_width, setting)
     product = width + scale_width
     fabric = 0.0 if dsp else parameters["fabric_multiplier_lut_per_bit2"] * width * scale_width
@@ -46,6 +42,18 @@ def predict(layer: HlsLayer, setting: HlsSetting, parameters: Mapping[str, float
         latency = interval = positions + parameters["stream_cycles"]
         ff += elements * layer.output_type.width
     return LayerEstimate(lut, ff, float(multiplications * dsp), 0.0, latency, interval)
+
+
+def scale_counts(layer: HlsLayer) -> tuple[int, int, int]:
+    """Scales of three or more digits, scales of two, biases that are not 0."""
+    stated = stated_counts(layer).scales
+    if stated is not None:
+        return stated
+    multiplications, two_digits = layer.n_out, 0
+    if layer.weight is not None:
+        digits = csd_count(np.asarray(layer.weight, dtype=np.int64).ravel())
+        multiplications, two_digits = int((digits >= 3).sum()), int((digits == 2).sum())
+    return multiplications, two_digits, layer.n_out if layer.bias is None else int(np.count_nonzero(layer.bias))
 
 
 def fit(samples: Sequence[LayerSample], parameters: Mapping[str, float]) -> dict[str, float]:

@@ -280,7 +280,15 @@ def _multipliers(
 ) -> tuple[Floats, Floats]:
     """DSPs, and operand bits (wide x narrow) of the multipliers in LUTs."""
     inputs, weights = _operand_widths(layer)
-    if table is None or counts.pairs is None:
+    stated = layer.features.counts if isinstance(layer.features, WeightFeatures) else None
+    if table is not None and counts.pairs is not None:
+        constants = table.constant_width[table.pair_kind == MULTIPLIER]
+        widths, which = np.unique(constants, return_inverse=True)
+        of_width = counts.pairs.astype(np.float64) @ (which[:, None] == np.arange(len(widths))).astype(np.float64)
+    elif stated is not None:
+        widths = np.array([width for width, _ in stated.constant_widths], dtype=np.int64)
+        of_width = np.array([[count for _, count in stated.constant_widths]], dtype=np.float64)
+    else:
         mean = weights
         if isinstance(layer.features, WeightFeatures) and layer.features.constant_bits:
             mean = math.ceil(layer.features.constant_bits)
@@ -288,8 +296,6 @@ def _multipliers(
         in_fabric = 0 if each else _fabric_bits(inputs, mean)
         count = built.astype(np.float64)
         return count * each, count * in_fabric
-    constants = table.constant_width[table.pair_kind == MULTIPLIER]
-    widths, which = np.unique(constants, return_inverse=True)
     each_dsp = np.array([dsp_per_multiplication(inputs, int(width), setting) for width in widths], dtype=np.float64)
     each_bits = np.array(
         [0 if dsp else _fabric_bits(inputs, int(width)) for width, dsp in zip(widths, each_dsp, strict=True)],
@@ -297,17 +303,37 @@ def _multipliers(
     )
     if not len(widths):
         return np.zeros(len(built)), np.zeros(len(built))
-    occurs = counts.pairs.astype(np.float64)
-    # A shared multiplier is as wide as the widest of its constants.
-    dsp: Floats = np.minimum(occurs @ (each_dsp > 0)[which].astype(np.float64), built) * float(each_dsp.max())
-    dsp = np.minimum(dsp, occurs @ each_dsp[which])
-    bits: Floats = np.minimum(occurs @ each_bits[which], built * float(each_bits.max()))
-    return dsp, bits
+    # Those on DSPs and those in LUTs are bounded each: which of them the limit spares is not known, and a weight less
+    # must not make another one appear.
+    return _dearest(of_width, each_dsp, built), _dearest(of_width, each_bits, built)
+
+
+def lut_of_product(layer: HlsLayer, setting: HlsSetting, parameters: Mapping[str, float], width: int) -> float:
+    """LUTs of a multiplier by a constant of ``width`` bits, outside DSPs."""
+    bits = _fabric_bits(layer.input_type.width, width)
+    return parameters[f"lut_per_product_bit_{generation(setting)}"] * bits
+
+
+def lut_of_adder(layer: HlsLayer, setting: HlsSetting, parameters: Mapping[str, float]) -> float:
+    """LUTs of the widest adder that makes a product with a constant of two digits."""
+    return parameters[f"lut_per_adder_bit_{generation(setting)}"] * sum(_operand_widths(layer))
+
+
+def _dearest(number: Floats, each: Floats, most: NDArray[np.int64]) -> Floats:
+    """Sum over the ``most`` dearest of some multipliers, ``number`` ``(masks, kinds)`` of each kind: a multiplier that
+    several constants share is as wide as the widest of them."""
+    total, left = np.zeros(len(number)), most.astype(np.float64)
+    for kind in np.argsort(-each, kind="stable"):
+        taken = np.minimum(number[:, kind], left) if each[kind] > 0 else np.zeros(len(number))
+        total += taken * each[kind]
+        left = left - taken
+    return total
 
 
 def _fabric_bits(width_a: int, width_b: int) -> int:
     wide, narrow = max(width_a, width_b), min(width_a, width_b)
-    return wide * wide if wide <= _SQUARE_BELOW else wide * narrow
+    # A wider multiplication never costs less: 11 x 3 bits at least what 10 x 3 do.
+    return wide * wide if wide <= _SQUARE_BELOW else max(wide * narrow, _SQUARE_BELOW**2)
 
 
 def fit(samples: Sequence[LayerSample], parameters: Mapping[str, float]) -> dict[str, float]:

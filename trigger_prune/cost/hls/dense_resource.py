@@ -31,6 +31,7 @@ import numpy as np
 
 from trigger_prune.cost.hls import dense_latency
 from trigger_prune.cost.hls.design import HlsLayer, HlsSetting, LayerEstimate, LayerSample
+from trigger_prune.cost.hls.features import stated_counts
 from trigger_prune.cost.hls.log_fit import fit_positive
 from trigger_prune.cost.hls.memory import rom_bram18
 from trigger_prune.cost.hls.multiplier import dsp_per_multiplication
@@ -129,6 +130,9 @@ def multiplier_widths(layer: HlsLayer, setting: HlsSetting) -> list[int]:
     """
     count = multipliers(layer)
     declared = layer.weight_type.width if layer.weight_type is not None else layer.input_type.width
+    stated = stated_counts(layer).multiplier_widths
+    if stated:
+        return [width for width, number in stated for _ in range(number)]
     if layer.weight is None:
         return [declared] * (count - 1) + [max(declared - _SPARE_SIGN_BITS, 1)]
     flat = np.asarray(layer.weight, dtype=np.int64).reshape(layer.n_out, layer.n_in, -1).transpose(0, 2, 1).ravel()

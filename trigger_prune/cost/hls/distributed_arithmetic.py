@@ -15,9 +15,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from trigger_prune.cost.adder_tree import AdderTrees, Ranges, build_trees
+from trigger_prune.cost.adder_tree import Ranges, build_trees
 from trigger_prune.cost.hls.comparison import adder_lut
 from trigger_prune.cost.hls.design import HlsLayer, HlsSetting, LayerEstimate, LayerSample
+from trigger_prune.cost.hls.features import TreeCounts, stated_counts
 from trigger_prune.errors import CostError
 from trigger_prune.fixed_point import FixedPoint
 
@@ -35,11 +36,11 @@ DECLARED_SPREAD: Mapping[str, tuple[float, float]] = {
 
 def predict(layer: HlsLayer, setting: HlsSetting, parameters: Mapping[str, float]) -> LayerEstimate:
     """One matrix product with constant weights. Raises CostError where the weights are unknown."""
-    trees = _trees(layer)
+    trees = tree_counts(layer)
     if not trees.inputs:
         return LayerEstimate(0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
     shared = (trees.terms / trees.inputs) ** -parameters["sharing"]
-    adders = max(trees.terms - int(np.count_nonzero(~trees.sums.constant)), 0)
+    adders = max(trees.terms - trees.varying, 0)
     lut = shared * (trees.adder_bits + adders * adder_lut(0, setting))
     level_ns = [parameters["adder_ns"] + parameters["adder_ns_per_bit"] * width for width in trees.level_bits]
     budget_ns = setting.clock_period_ns * parameters["usable_clock"]
@@ -53,12 +54,16 @@ def fit(samples: Sequence[LayerSample], parameters: Mapping[str, float]) -> dict
     return dict(parameters)
 
 
-def _alive(trees: AdderTrees, level_ns: Sequence[float], time_ns: float) -> float:
+def _alive(trees: TreeCounts, level_ns: Sequence[float], time_ns: float) -> float:
     passed = int(np.searchsorted(np.cumsum(level_ns), time_ns, side="right"))
     return float(trees.live_bits[passed])
 
 
-def _trees(layer: HlsLayer) -> AdderTrees:
+def tree_counts(layer: HlsLayer) -> TreeCounts:
+    """What the trees of a layer count up to. Raises CostError where the weights are unknown."""
+    stated = stated_counts(layer).trees
+    if stated is not None:
+        return stated
     if layer.weight is None or layer.weight_type is None:
         raise CostError(
             f"layer {layer.name}: strategy distributed_arithmetic is estimated from integer weights, which are unknown",
@@ -67,7 +72,9 @@ def _trees(layer: HlsLayer) -> AdderTrees:
     weight = np.asarray(layer.weight, dtype=np.int64).reshape(layer.n_out, -1)
     low, high = _range(layer.input_type)
     inputs = Ranges(np.full(weight.shape[1], low), np.full(weight.shape[1], high))
-    return build_trees(weight, _bias_codes(layer), inputs, layer.name)
+    trees = build_trees(weight, _bias_codes(layer), inputs, layer.name)
+    varying = int(np.count_nonzero(~trees.sums.constant))
+    return TreeCounts(trees.adder_bits, trees.terms, trees.inputs, varying, trees.level_bits, trees.live_bits)
 
 
 def _bias_codes(layer: HlsLayer) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:

@@ -26,6 +26,39 @@ _FIELD = 20
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LayerCounts:
+    """All that the formulas read of a layer's weights, as counts: the same estimate, without the weights.
+
+    outputs             wires, adders, multipliers and widest product (bits) of every output (``TermCounts``), sorted
+    constant_widths     bits -> distinct (input, constant) pairs of >= 3 digits
+    adder_value_bits    widths of the distinct products made by adders added up
+    multiplier_widths   strategy resource: bits of the weights -> multipliers
+    trees               distributed arithmetic; None for every other strategy
+    scales              batch normalisation: scales of >= 3 digits, of two digits, biases that are not 0; else None
+    """
+
+    outputs: tuple[tuple[int, int, int, int], ...] = ()
+    constant_widths: tuple[tuple[int, int], ...] = ()
+    adder_value_bits: int = 0
+    multiplier_widths: tuple[tuple[int, int], ...] = ()
+    trees: TreeCounts | None = None
+    scales: tuple[int, int, int] | None = None
+
+
+@dataclass(frozen=True)
+class TreeCounts:
+    """Of the adder trees of a layer (``cost.adder_tree.AdderTrees``); ``varying`` outputs depend on an input."""
+
+    adder_bits: int
+    terms: int
+    inputs: int
+    varying: int
+    level_bits: tuple[int, ...]
+    live_bits: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -42,6 +75,7 @@ class WeightFeatures:
     product_bits          widths of the products of u3 added up
     multiplier_weights    weights, equal ones counted each, of >= 3 digits; ``adder_weights`` those of u2 and u1neg
     constant_bits         mean two's complement width of the constants of u3 (0 when u3 is 0)
+    counts                all that the formulas read of the weights; None = what is above is all that is known
     """
 
     nonzeros: int
@@ -60,6 +94,7 @@ class WeightFeatures:
     adder_weights: int = 0
     negation_bits: int = 0
     constant_bits: float = 0.0
+    counts: LayerCounts | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,23 +322,20 @@ def weight_features(layer: HlsLayer) -> WeightFeatures:
     )
 
 
+def stated_counts(layer: HlsLayer) -> LayerCounts:
+    """What is known of weights that are themselves unknown; empty when the weights are known, or nothing is."""
+    features = layer.features if layer.weight is None else None
+    return LayerCounts() if features is None or features.counts is None else features.counts
+
+
 def counts_from_features(features: WeightFeatures, layer: HlsLayer) -> TermCounts:
     """Terms of every output when only sums are known: equally many in each, but for one of the largest fan-in.
 
-    Where a table lacks the later fields of ``WeightFeatures`` (they are 0), weights of a kind are taken to be as
-    frequent as its distinct pairs, and products as wide as the tree's mean adder.
+    Exact where the features hold the counts of every output. Else, where a table lacks the later fields of
+    ``WeightFeatures`` (they are 0), weights of a kind are taken to be as frequent as its distinct pairs, and products
+    as wide as the tree's mean adder.
     """
     f = features
-    outs = max(f.alive_outputs, 1)
-    pairs = max(f.u3 + f.u2 + f.u1neg, 1)
-    multiplied = f.multiplier_weights or round(f.nonzeros * f.u3 / max(pairs, f.used_inputs, 1))
-    added = f.adder_weights or round(f.nonzeros * (f.u2 + f.u1neg) / max(pairs, f.used_inputs, 1))
-    width = min(max(round(f.tree_bits / max(f.tree_adders, 1)) - 1, 1), accumulator_type(layer).width)
-    negation_bits = f.negation_bits or f.u1neg * (layer.input_type.width + 1)
-    terms = np.full(outs, f.nonzeros_with_bias / outs)
-    terms[0] = max(f.fan_in, terms[0])
-    share3, share2 = multiplied / max(f.nonzeros_with_bias, 1), added / max(f.nonzeros_with_bias, 1)
-    multipliers, adders = np.rint(terms * share3), np.rint(terms * share2)
 
     def one(value: int) -> Ints:
         return np.array([value], dtype=np.int64)
@@ -311,11 +343,20 @@ def counts_from_features(features: WeightFeatures, layer: HlsLayer) -> TermCount
     def rows(values: NDArray[np.float64]) -> Ints:
         return np.rint(values).astype(np.int64)[None, :]
 
+    if f.counts is not None:
+        columns = np.array(f.counts.outputs, dtype=np.float64).reshape(-1, 4).T
+        wires, adders, multipliers, widest = columns
+        product_bits, adder_value_bits, negation_bits = f.product_bits, f.counts.adder_value_bits, f.negation_bits
+    else:
+        wires, adders, multipliers, widest = _even_outputs(f, layer)
+        width = int(widest.max(initial=1)) or 1
+        product_bits, adder_value_bits = f.product_bits or f.u3 * width, (f.u2 + f.u1neg) * width
+        negation_bits = f.negation_bits or f.u1neg * (layer.input_type.width + 1)
     return TermCounts(
-        wires=rows(np.maximum(terms - multipliers - adders, 0)),
+        wires=rows(wires),
         adders=rows(adders),
         multipliers=rows(multipliers),
-        widest=rows(np.full(outs, float(width if f.nonzeros else 0))),
+        widest=rows(widest),
         shared_adders=one(f.u2),
         shared_multipliers=one(f.u3),
         negations=one(f.u1neg),
@@ -323,13 +364,28 @@ def counts_from_features(features: WeightFeatures, layer: HlsLayer) -> TermCount
         tree_bits=one(f.tree_bits),
         csd_bits=one(f.csd_bits),
         negation_bits=one(negation_bits),
-        adder_value_bits=one((f.u2 + f.u1neg) * width),
-        product_bits=one(f.product_bits or f.u3 * width),
+        adder_value_bits=one(adder_value_bits),
+        product_bits=one(product_bits),
         used_inputs=one(f.used_inputs),
         nonzeros=one(f.nonzeros),
         pairs=None,
     )
 
 
-FEATURE_NAMES = tuple(f.name for f in fields(WeightFeatures))
+def _even_outputs(f: WeightFeatures, layer: HlsLayer) -> tuple[Floats, Floats, Floats, Floats]:
+    """Wires, adders, multipliers and widest product of every output, as if the outputs were alike."""
+    outs = max(f.alive_outputs, 1)
+    pairs = max(f.u3 + f.u2 + f.u1neg, 1)
+    multiplied = f.multiplier_weights or round(f.nonzeros * f.u3 / max(pairs, f.used_inputs, 1))
+    added = f.adder_weights or round(f.nonzeros * (f.u2 + f.u1neg) / max(pairs, f.used_inputs, 1))
+    width = min(max(round(f.tree_bits / max(f.tree_adders, 1)) - 1, 1), accumulator_type(layer).width)
+    terms = np.full(outs, f.nonzeros_with_bias / outs)
+    terms[0] = max(f.fan_in, terms[0])
+    share3, share2 = multiplied / max(f.nonzeros_with_bias, 1), added / max(f.nonzeros_with_bias, 1)
+    multipliers, adders = np.rint(terms * share3), np.rint(terms * share2)
+    widest = np.full(outs, float(width if f.nonzeros else 0))
+    return np.maximum(terms - multipliers - adders, 0), adders, multipliers, widest
+
+
+FEATURE_NAMES = tuple(f.name for f in fields(WeightFeatures) if f.name != "counts")
 """Names of everything counted, as tables may state it."""

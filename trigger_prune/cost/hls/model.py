@@ -21,6 +21,7 @@ from trigger_prune.cost.hls.from_spec import HLS_VERSION, design_from_spec
 from trigger_prune.cost.hls.layers import family_of, spread_of_layer
 from trigger_prune.cost.hls.network import FAMILY, OTHER_FAMILY, error_family, predict_design
 from trigger_prune.cost.hls.operators import uncertainty_ns
+from trigger_prune.cost.hls.products import products
 from trigger_prune.cost.network import NetworkSpec
 from trigger_prune.cost.report import Available, CostStage, HardwareReport, LayerCost
 from trigger_prune.parts import find_part
@@ -29,7 +30,7 @@ from trigger_prune.target import Target
 if TYPE_CHECKING:
     from torch import nn
 
-TOOL_VERSION = "2"
+TOOL_VERSION = "3"
 """Changes with every change of the formulas, so that stored reports are not mixed."""
 
 QUANTITIES = tuple(f.name for f in fields(LayerEstimate))
@@ -95,6 +96,7 @@ class HlsAnalyticCost:
             ),
             details={
                 **_reuse_details(design),
+                **_product_details(design, self.calibration),
                 "note": "estimate of the csynth report by formula; no tool was run",
                 "hls_tool": setting.tool,
                 "hls_version": setting.version,
@@ -123,6 +125,13 @@ def _reuse_details(design: HlsDesign) -> dict[str, Any]:
     return {"reuse": effects} if effects else {}
 
 
+def _product_details(design: HlsDesign, calibration: Calibration) -> dict[str, Any]:
+    """Which products each layer of constant weights makes in DSPs, and which in LUTs."""
+    found = {layer.name: products(layer, design.setting, calibration) for layer in design.layers}
+    stated = {name: vars(each) for name, each in found.items() if each is not None and each.dsp + each.lut}
+    return {"products": stated} if stated else {}
+
+
 def intervals(estimate: LayerEstimate, spread: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
     """90 % prediction intervals of an estimate by the factors ``spread``; none for a quantity without a factor."""
     result = {}
@@ -134,7 +143,7 @@ def intervals(estimate: LayerEstimate, spread: Mapping[str, tuple[float, float]]
             result[name] = (0.0, 0.0)
             continue
         low, high = spread[name]
-        # Spreads below one unit are those of value + 1 (calibration.conformal.ratio).
+        # Spreads below one unit are those of value + 1 (calibration.prediction_interval.ratio).
         shift = 1.0 if value < 1 else 0.0
         result[name] = (max((value + shift) * low - shift, 0.0), (value + shift) * high - shift)
     return result

@@ -93,7 +93,7 @@ def alive_outputs(design: HlsDesign) -> tuple[int, ...]:
 
 def _trimmed(layer: HlsLayer, alive: int) -> HlsLayer:
     """An elementwise layer with as many elements as vary."""
-    if layer.kind not in _ELEMENTWISE or alive == layer.n_out or layer.weight is not None:
+    if layer.kind not in _ELEMENTWISE or alive == layer.n_out or layer.weight is not None or layer.features:
         return layer
     return replace(layer, n_in=alive, n_out=alive)
 

@@ -15,6 +15,7 @@ from torch import fx, nn
 from trigger_prune.config.project import CostConfig, make_budget, make_target
 from trigger_prune.cost._base import CostModel
 from trigger_prune.cost.analytic import AnalyticCost
+from trigger_prune.cost.hls.products import moved_to_lut
 from trigger_prune.cost.network import NetworkSpec
 from trigger_prune.cost.report import CostStage, HardwareReport
 from trigger_prune.errors import ConfigError, CostError
@@ -131,12 +132,17 @@ def _compute_prune(context: StageContext) -> Any:
         estimate=_estimate_for(config.cost, context.project_dir, cost_model, network),
     )
 
+    last: list[HardwareReport] = []
+
     def report(trial: PruneTrial) -> None:
         merit = f"validation {goal.objective.label} {abs(trial.validation_merit):.4f}"
         context.progress.note(
             f"round {trial.round} ({trial.phase}): {trial.nonzeros} weights, {describe_cost(trial.cost)}, {merit}"
             f"{', within the budget' if trial.meets_budget else ''}"
         )
+        for moved in moved_to_lut(last[-1], trial.cost) if last else ():
+            context.progress.note(moved)
+        last.append(trial.cost)
 
     with epoch_bar(context, None, "pruning and fine-tuning") as advance:
         result = prune_to_budget(network, inputs, scratch=context.scratch, on_epoch=advance, on_trial=report)

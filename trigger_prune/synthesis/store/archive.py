@@ -18,7 +18,7 @@ import re
 import tarfile
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +26,7 @@ from trigger_prune.cost.report import FIELDS, HardwareReport
 from trigger_prune.errors import ArtefactError
 from trigger_prune.synthesis.store.entry import StoredRun, entry_files, read_files
 from trigger_prune.synthesis.store.reports import ReportStore
+from trigger_prune.synthesis.store.shared_design import without_network
 
 FORMAT = 1
 HEAD = "trigger_prune_store.json"
@@ -54,7 +55,7 @@ class Imported:
 def export_runs(runs: Iterable[StoredRun], path: Path, *, with_networks: bool = True) -> int:
     """Write the entries into the new file ``path`` (.tar.gz); returns their number.
 
-    with_networks   include the integer weights that were synthesised
+    with_networks   include the integer weights that were synthesised; else counts over them, which tell no weight
     Raises ArtefactError when ``path`` exists or cannot be written.
     """
     if path.exists():
@@ -146,7 +147,7 @@ def _write_tar(packed: gzip.GzipFile, runs: Iterable[StoredRun], with_networks: 
         head = json.dumps({"format": FORMAT, "entries": len(ordered)}) + "\n"
         _add(tar, HEAD, head.encode())
         for run in ordered:
-            shared = run if with_networks else replace(run, network=None)
+            shared = run if with_networks else without_network(run)
             for name, content in sorted(entry_files(shared).items()):
                 _add(tar, f"entries/{run.key}/{name}", content)
     return len(ordered)

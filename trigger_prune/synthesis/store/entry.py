@@ -11,22 +11,26 @@ import re
 import time
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from trigger_prune.cost.hls.design import HlsDesign
 from trigger_prune.cost.network import NetworkSpec
 from trigger_prune.cost.report import CostStage, HardwareReport
 from trigger_prune.errors import ArtefactError, TriggerPruneError
+from trigger_prune.synthesis.store.design_file import design_from_json, design_to_json
 from trigger_prune.synthesis.store.key import key_of
 from trigger_prune.synthesis.store.network_file import network_from_json, network_to_json
 from trigger_prune.synthesis.store.scrub import scrub, scrub_values
 
-FORMAT = 1
+FORMAT, FORMAT_WITH_DESIGN = 1, 2
+"""An entry with a design is of a format of its own: versions that cannot read it say so."""
 META = "meta.json"
 LOG = "log.txt.gz"
 NETWORK = "network.json.gz"
+DESIGN = "design.json.gz"
 RAW = "raw-"
 
 MAX_TEXT_BYTES = 64 << 20
@@ -62,6 +66,8 @@ class StoredRun:
     created   date and time, UTC, ISO 8601
     log       end of the tool's log; ``raw`` the report files as the tool wrote them, by file name
     network   the integers that were synthesised, or None when the entry was shared without them
+    design    where there is no network: its layers with counts in place of the weights (``cost.hls.weightless``), or
+              None when they are not known
     """
 
     parts: Mapping[str, Any]
@@ -71,6 +77,7 @@ class StoredRun:
     raw: Mapping[str, str] = field(default_factory=dict)
     network: NetworkSpec | None = None
     failure: Failure | None = None
+    design: HlsDesign | None = None
 
     @property
     def key(self) -> str:
@@ -100,7 +107,8 @@ def portable(run: StoredRun) -> StoredRun:
         hint = None if failure.hint is None else scrub(failure.hint)
         failure = Failure(scrub(failure.message), failure.cause, hint, failure.limits)
     texts = {name: scrub(text) for name, text in run.raw.items()}
-    return StoredRun(run.parts, reports, run.created, scrub(run.log)[-_LOG_CHARACTERS:], texts, run.network, failure)
+    log = scrub(run.log)[-_LOG_CHARACTERS:]
+    return replace(run, reports=reports, log=log, raw=texts, failure=failure)
 
 
 def entry_files(run: StoredRun) -> dict[str, bytes]:
@@ -115,12 +123,14 @@ def entry_files(run: StoredRun) -> dict[str, bytes]:
         files[LOG] = _pack(run.log)
     if run.network is not None:
         files[NETWORK] = _pack(network_to_json(run.network))
+    if run.design is not None:
+        files[DESIGN] = _pack(design_to_json(run.design))
     for name, text in run.raw.items():
         if not _RAW_NAME.fullmatch(name):
             raise ArtefactError(f"{name!r} cannot name a raw report", hint="letters, digits, dots and dashes")
         files[f"{RAW}{name}.gz"] = _pack(text)
     meta: dict[str, Any] = {
-        "format": FORMAT,
+        "format": FORMAT if run.design is None else FORMAT_WITH_DESIGN,
         "key": run.key,
         "parts": dict(run.parts),
         "created": run.created,
@@ -202,9 +212,10 @@ def _read_meta(files: Mapping[str, bytes], source: str) -> dict[str, Any]:
     meta = json.loads(files[META])
     if not isinstance(meta, dict) or "format" not in meta:
         raise ArtefactError(f"{source}: {META} is not that of a stored run")
-    if meta["format"] != FORMAT:
+    if meta["format"] not in (FORMAT, FORMAT_WITH_DESIGN):
         raise ArtefactError(
-            f"{source}: format {meta['format']} is not {FORMAT}", hint="it was written by another version"
+            f"{source}: format {meta['format']} is not {FORMAT} or {FORMAT_WITH_DESIGN}",
+            hint="it was written by another version",
         )
     if _check({name: value for name, value in meta.items() if name != "check"}) != meta.get("check"):
         raise ArtefactError(f"{source}: {META} was altered or is incomplete")
@@ -216,13 +227,15 @@ def _read_meta(files: Mapping[str, bytes], source: str) -> dict[str, Any]:
 def _assemble(files: Mapping[str, bytes], meta: dict[str, Any], source: str) -> StoredRun:
     reports: dict[CostStage, HardwareReport] = {}
     raw: dict[str, str] = {}
-    log, network = "", None
+    log, network, design = "", None, None
     for name in meta["files"]:
         try:
             if name == LOG:
                 log = _unpack(files[name])
             elif name == NETWORK:
                 network = network_from_json(_unpack(files[name]))
+            elif name == DESIGN:
+                design = design_from_json(_unpack(files[name]))
             elif name.startswith(RAW):
                 raw[name.removeprefix(RAW).removesuffix(".gz")] = _unpack(files[name])
             else:
@@ -231,7 +244,7 @@ def _assemble(files: Mapping[str, bytes], meta: dict[str, Any], source: str) -> 
             raise ArtefactError(f"{source}: {name} is damaged: {error}") from None
     failure = None if meta["failure"] is None else Failure(**meta["failure"])
     datetime.fromisoformat(meta["created"])
-    return StoredRun(meta["parts"], reports, meta["created"], log, raw, network, failure)
+    return StoredRun(meta["parts"], reports, meta["created"], log, raw, network, failure, design)
 
 
 def _require_consistent(run: StoredRun, source: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from trigger_prune.cost.hls.design import HlsDesign
 from trigger_prune.cost.network import NetworkSpec
 from trigger_prune.cost.report import CostStage, HardwareReport
 from trigger_prune.errors import ArtefactError
@@ -21,6 +22,7 @@ class Measurement:
     flow      ``rtl`` or ``hls``
     options   of the cost model; ``tool`` names and versions of tool and generators
     network   the integers that were synthesised; None when the entry was shared without them
+    design    then: the layers with counts in place of the weights, where they are known
     """
 
     key: str
@@ -31,6 +33,7 @@ class Measurement:
     tool: dict[str, str]
     reports: dict[CostStage, HardwareReport]
     network: NetworkSpec | None
+    design: HlsDesign | None = None
 
 
 def history(store: ReportStore, on_damage: Callable[[str, ArtefactError], None] | None = None) -> Iterator[Measurement]:
@@ -51,4 +54,5 @@ def _measurement(run: StoredRun) -> Measurement:
         tool=dict(parts["tool"]),
         reports=dict(run.reports),
         network=run.network,
+        design=run.design,
     )

@@ -66,7 +66,7 @@ class ReportStore:
         """Store a run (without folder, host and user names); returns what the store holds afterwards.
 
         Of several writers of one key the first is kept, unless it is damaged, remembers a failure where this one has
-        reports, or lacks a stage that this one has: then the reports are merged, the stored ones first.
+        reports, or lacks a stage, the network or its counts that this one has: then both are merged, the stored first.
         ``replace_existing`` always takes the new run. Raises ArtefactError when the store cannot be written.
         """
         run = portable(run)
@@ -179,7 +179,8 @@ def _merge(existing: StoredRun, new: StoredRun) -> StoredRun:
     if not existing.reports:
         return new
     added = {stage: report for stage, report in new.reports.items() if stage not in existing.reports}
-    if not added:
+    tells_more = existing.network is None and (new.network is not None or (new.design and not existing.design))
+    if not added and not tells_more:
         return existing
     return replace(
         existing,
@@ -187,4 +188,5 @@ def _merge(existing: StoredRun, new: StoredRun) -> StoredRun:
         log=new.log or existing.log,
         raw={**new.raw, **existing.raw},
         network=existing.network or new.network,
+        design=None if existing.network or new.network else existing.design or new.design,
     )

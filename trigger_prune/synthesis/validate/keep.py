@@ -11,6 +11,7 @@ from trigger_prune.synthesis.store.entry import StoredRun, now
 from trigger_prune.synthesis.store.identity import tool_identity
 from trigger_prune.synthesis.store.key import cost_options, key_parts
 from trigger_prune.synthesis.store.reports import ReportStore
+from trigger_prune.synthesis.store.shared_design import shareable
 from trigger_prune.synthesis.validate.build import BuiltDesign
 
 
@@ -31,7 +32,7 @@ def keep_reports(
     """Store the reports of one design; None when there is no csynth report to say which tool it was.
 
     They are found again by the csynth, vsynth and cosim backends for the same network, target and tool. A softmax is no
-    part of a quantised network: such a design is stored without its network, under a key of its own.
+    part of a quantised network: such a design is stored by the counts over its layers, under a key of its own.
     """
     csynth = reports.get(CostStage.CSYNTH)
     if csynth is None:
@@ -50,5 +51,7 @@ def keep_reports(
         tool=identity.parts,
     )
     named = {stage: replace(report, content_hash=built.content_hash) for stage, report in reports.items()}
-    network = None if built.design.softmax else describe_network(built.network)
-    return store.put(StoredRun(parts, named, now(), network=network))
+    if built.design.softmax:
+        design = shareable(built.hls, csynth.tool_version)
+        return store.put(StoredRun(parts, named, now(), design=design))
+    return store.put(StoredRun(parts, named, now(), network=describe_network(built.network)))
