@@ -49,6 +49,11 @@ def test_calibrate_then_evaluate(app: typer.Typer, tmp_path: Path) -> None:
     assert code == 0, text
     assert "errors, unseen reports" in text
     assert "8 of 12 reports were in the calibration" in text
+    # Coverage comes with its own uncertainty: of one report there is 0 to 97.5 %, or 2.5 to 100 %.
+    words = " ".join(text.split())
+    assert "85-95 %?" in words and "95 % Clopper-Pearson interval" in words and "perhaps" in words
+    assert "0.00-0.97" in words or "0.03-1.00" in words
+    assert lut["coverage_low"] == pytest.approx(0.025 * lut["coverage"])
 
 
 def test_predict_beside_the_report(app: typer.Typer, tmp_path: Path) -> None:

@@ -76,8 +76,8 @@ def test_the_rate_objective_is_a_share_of_all_crossings() -> None:
 
 def test_several_logits_make_the_difference_score() -> None:
     events = events_of(with_rates(sample(), False, CROSSINGS_HZ))
-    goal = goal_of(context(events, objective="auc", physics=PhysicsConfig(signal=["HH4b"])))
-    assert goal.score == Score("difference", (1,), (0, 2))
+    goal = goal_of(context(events, objective="auc"))
+    assert goal.score == Score("difference", (1, 2), (0,))
     jets = events_of(sample(("g", "q", "t")))
     assert goal_of(context(jets)).score is None
     assert goal_of(context(jets)).objective.name == "accuracy"
@@ -111,6 +111,7 @@ def test_classes_that_are_not_trained_on_have_no_weight_and_no_influence_on_the_
     [
         ({"physics": PhysicsConfig(signal=["HH4q"])}, "no class 'HH4q'; did you mean 'HH4b'"),
         ({"physics": PhysicsConfig(signal=["minimum_bias", "HH4b", "ttbar"])}, "3 of 3 classes are signal"),
+        ({"physics": PhysicsConfig(signal=["HH4b"])}, "leaves ttbar to the background"),
         ({"train": TrainConfig(classes=["soft"])}, "train.classes: there is no class 'soft'"),
         ({"objective": "efficiency_at_rate", "physics": PhysicsConfig(rate_khz=1e6)}, "is not below the rate of all"),
         ({"task": "distil", "objective": "accuracy"}, "task distil has no classes"),

@@ -255,7 +255,7 @@ def test_the_same_project_on_a_processor(project: Path, finished: tuple[Path, st
         "budget={latency_p99_us: 1e6, event_time_us: 1e5}",
     ]
     result = run_pipeline(load_project(project, overrides), STAGES, out)
-    assert set(result.computed) == {"prune", "export", "verify", "rtl", "cost", "report"}
+    assert set(result.computed) == {"prune", "trigger", "export", "verify", "rtl", "cost", "report"}
     assert result.result("rtl").note == "the target is a processor"
     summary = _summary(out)
     assert summary["deployed"]["cost_stage"] == "runtime" == summary["dense"]["cost_stage"]

@@ -1,14 +1,23 @@
 """A made-up but self-consistent run, in any number of classes and features."""
 
+import sys
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+sys.path.append(str(Path(__file__).parents[1] / "physics"))
+import trigger_toys
+
 from trigger_prune.cost.report import CostStage, HardwareReport, LayerCost, RuntimeCost
 from trigger_prune.physics.classification import evaluate_classifier
+from trigger_prune.physics.comparator import FirmwareScore
+from trigger_prune.physics.scores import Score
+from trigger_prune.physics.trigger_study import StudySettings, default_turn_on, study_trigger
 from trigger_prune.prune.trial import PruneTrial
-from trigger_prune.report.inputs import LayerSummary, NetworkResult, ReportInputs, SampleSummary
+from trigger_prune.report.inputs import LayerSummary, NetworkResult, ObjectiveResult, ReportInputs, SampleSummary
 from trigger_prune.sensitivity.findings import InputFinding, LayerPoint, SensitivityScan
 from trigger_prune.target import Budget, Target
 from trigger_prune.train.history import EpochRecord, FitHistory
@@ -139,7 +148,16 @@ def make_scan(feature_names, accuracy, layers=tuple(LAYERS)):
             value = None if accuracy is None else accuracy - lost
             low, high = (None, None) if value is None else (value - 0.0034, value + 0.0034)
             points.append(
-                LayerPoint(layer, "magnitude_l1", sparsity, 0.93 + 3 * lost, value, low, high, -0.93 - 3 * lost)
+                LayerPoint(
+                    layer,
+                    "magnitude_l1",
+                    sparsity,
+                    0.93 + 3 * lost,
+                    value,
+                    low,
+                    high,
+                    -0.93 - 3 * lost if value is None else value,
+                )
             )
     findings = []
     for index, name in enumerate(feature_names):
@@ -149,7 +167,8 @@ def make_scan(feature_names, accuracy, layers=tuple(LAYERS)):
     if len(feature_names) > 8:
         none = None if accuracy is None else 0.0
         findings[6] = InputFinding(feature_names[6], 6, "duplicate", feature_names[8], None, 0.0, none, 0.0)
-    return SensitivityScan(0.93, accuracy, -0.93, "loss", 20_000, tuple(points), tuple(findings))
+    merit, objective = (-0.93, "loss") if accuracy is None else (accuracy, "accuracy")
+    return SensitivityScan(0.93, accuracy, merit, objective, 20_000, tuple(points), tuple(findings))
 
 
 def build_inputs(
@@ -237,6 +256,56 @@ def build_inputs(
     )
 
 
+def triggered(signals=("HH4b",), rates=True, objective="efficiency_at_rate", offline=True):
+    """A run of a one-output network whose events have a signal."""
+    # a larger test part, so that some rates are badly known on validation only
+    parts = ((1, 6000), (2, 24000))
+    validation, test = (trigger_toys.part(seed, signals, rates, n, offline) for seed, n in parts)
+    scores = trigger_toys.scores(validation, test)
+    targets = (1.0, 10.0, 100.0) if rates else (1e-4, 1e-3, 1e-2)
+    classes = tuple(range(1, len(signals) + 1))
+    settings = StudySettings(
+        classes,
+        targets,
+        targets[-1],
+        default_turn_on(test, classes),
+        ("float", "deployed"),
+        rates,
+        (("float", "deployed"), ("dense", "deployed")),
+    )
+    study = study_trigger(scores, validation, test, settings)
+    labels = {
+        "loss": "loss",
+        "auc": "AUC",
+        "efficiency_at_rate": "signal efficiency at 100 kHz",
+        "efficiency_at_fpr": "signal efficiency at 1 % background",
+    }
+    last = study.signal_names[-1]
+    merits = {
+        part: {
+            name: network.points[-1].efficiency_at_equal_rate[last].value - 0.01 * (part == "validation")
+            for name, network in study.networks.items()
+        }
+        for part in ("validation", "test")
+    }
+    inputs = build_inputs(300, class_names=("minimum_bias", *signals), task="autoencoder")
+    scan = replace(make_scan(inputs.sample.feature_names, 0.9), objective=labels[objective], events=150)
+    return replace(
+        inputs,
+        task="binary",
+        scan=scan,
+        objective=ObjectiveResult(
+            objective,
+            labels[objective],
+            merits,
+            {"validation": 250.0, "test": 120.0} if objective.startswith("efficiency") else None,
+        ),
+        trigger=study,
+        firmware_score=FirmwareScore(Score("head"), "the network's output", 1 / 16, 1 / 64),
+        luminosity="pile-up 50, 72b (2736 colliding bunches)" if rates else None,
+    )
+
+
 def broken_verdict(events):
     """One representation differs, one did not run."""
     difference = FirstDifference(17, "fc2", 3, 0.25, 0.3125)
@@ -251,6 +320,11 @@ def broken_verdict(events):
 @pytest.fixture(scope="session")
 def make_inputs():
     return build_inputs
+
+
+@pytest.fixture(scope="session")
+def make_triggered():
+    return cache(triggered)
 
 
 @pytest.fixture(scope="session")

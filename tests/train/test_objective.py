@@ -94,3 +94,15 @@ def test_refuses_what_cannot_be_judged() -> None:
         Objective("efficiency_at_fpr", HEAD, (1,), 1.5)
     with pytest.raises(ModelError, match="has no classes"):
         evaluate(nn.Identity(), Batches(bare.features, bare.features, bare.weights), "distil", Objective("accuracy"))
+
+
+def test_a_reconstruction_is_compared_with_every_input_even_one_the_network_has_lost() -> None:
+    rng = np.random.default_rng(5)
+    inputs = torch.from_numpy(rng.normal(size=(80, 3)))
+    classes = torch.from_numpy(rng.integers(0, 2, 80))
+    kept = nn.Linear(2, 3).double()
+    batches = Batches(inputs[:, 1:], inputs, torch.ones(80), classes, torch.ones(80, dtype=torch.float64))
+    found = evaluate(kept, batches, "autoencoder", Objective("auc", Score("reconstruction"), (1,))).merit
+    error = (kept(inputs[:, 1:]) - inputs).square().sum(dim=1).detach()
+    above = error[classes == 1][:, None] > error[classes == 0][None, :]
+    assert found == pytest.approx(above.double().mean().item())

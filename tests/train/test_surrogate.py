@@ -1,4 +1,6 @@
 import math
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -6,9 +8,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from trigger_prune.config.project import ProjectConfig, TrainConfig
 from trigger_prune.errors import ConfigError, DataError
 from trigger_prune.physics.roc import roc_curve, signal_efficiency_at
 from trigger_prune.physics.scores import Score
+from trigger_prune.pipeline.stages.goal import Goal
+from trigger_prune.pipeline.stages.training import fit_settings
 from trigger_prune.train.fit import Batches, FitSettings, fit
 from trigger_prune.train.objective import Objective
 from trigger_prune.train.surrogate import (
@@ -167,6 +172,22 @@ def test_finds_the_direction_that_is_best_in_the_tail_where_cross_entropy_does_n
     plain, _ = trained_efficiency(surrogate=False)
     assert found > best - 0.03
     assert plain < best - 0.06
+
+
+@pytest.mark.parametrize("phase", ["float", "qat", "prune"])
+def test_the_key_train_loss_selects_it_for_every_fit_of_a_project(phase: str) -> None:
+    objective = Objective("efficiency_at_rate", HEAD, (1,), 0.003)
+    goal = Goal("binary", objective, HEAD, (1,), (0, 1), "balanced", 0.6)
+    events = SimpleNamespace(train=SimpleNamespace(n_events=100))
+
+    def batch_loss(goal: Goal, **train: object) -> object:
+        context = SimpleNamespace(config=ProjectConfig(project="toy", train=TrainConfig(**train)))
+        return fit_settings(context, events, goal, phase, 1, 1e-3).batch_loss
+
+    assert batch_loss(goal) is None
+    assert batch_loss(goal, loss="efficiency_surrogate") == EfficiencySurrogate("binary", HEAD, (1,), 0.003)
+    with pytest.raises(ConfigError, match="objective loss has no background rate"):
+        batch_loss(replace(goal, objective=Objective()), loss="efficiency_surrogate")
 
 
 def test_what_has_no_surrogate_is_refused() -> None:

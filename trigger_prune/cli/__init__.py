@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from trigger_prune.cli import cost, doctor, project, reports, run, store, validate
+from trigger_prune.cli import cost, data, doctor, project, reports, run, store, validate
 
 app = typer.Typer(
     name="trigger-prune",
@@ -56,6 +56,7 @@ def _group(commands: Commands, name: str, description: str) -> None:
 _add(app, (*run.COMMANDS, *project.COMMANDS, *doctor.COMMANDS, *validate.COMMANDS))
 _group(reports.COMMANDS, "reports", "Read and compare reports of Vivado HLS, Vitis HLS and Vivado.")
 _group(cost.COMMANDS, "cost", "Estimates of the HLS cost: predict, calibrate on reports, evaluate.")
+_group(data.COMMANDS, "data", "Simulated events: make them with Pythia 8, and what made them.")
 _group(store.COMMANDS, "store", "The store of measured reports: list, share, clean up.")
 
 

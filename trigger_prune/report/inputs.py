@@ -50,11 +50,17 @@ class NetworkResult:
 
 @dataclass(frozen=True)
 class ObjectiveResult:
-    """What the project is optimised for: name and label, and part -> network -> merit (larger is better)."""
+    """What the project is optimised for.
+
+    merits               part (``validation``, ``test``) -> network -> figure of merit, larger is better
+    background_events    part -> effective background events behind an efficiency, the fewest of the networks; None for
+                         other objectives
+    """
 
     name: str
     label: str
     merits: dict[str, dict[str, float]]
+    background_events: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)

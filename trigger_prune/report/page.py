@@ -16,7 +16,7 @@ from trigger_prune.cost.report import CostStage, HardwareReport
 from trigger_prune.parts import find_part
 from trigger_prune.report import numbers, plots, series
 from trigger_prune.report.inputs import ReportInputs
-from trigger_prune.report.trigger import paired_difference
+from trigger_prune.report.trigger import few_events, paired_difference
 from trigger_prune.report.trigger_page import path_functions, trigger_page
 from trigger_prune.units import ns_to_bunch_crossings
 
@@ -87,6 +87,7 @@ def render_report(inputs: ReportInputs, summary: dict[str, Any]) -> str:
         t=summary["trigger"],
         trigger=None if study is None else trigger_page(study, summary["trigger"], network_names),
         objective=_objective(summary),
+        few_events=lambda part, share=1.0: few_events(summary, part, share),
         importance=lambda finding: series.importance(inputs.scan, finding) if inputs.scan else 0.0,
         own_objective=summary["objective"]["label"] if series.has_own_figure(summary["objective"]["label"]) else None,
         **path_functions(summary),
@@ -208,9 +209,8 @@ def _objective(summary: dict[str, Any]) -> dict[str, Any] | None:
     if not series.has_own_figure(found["label"]):
         return None
     is_efficiency = found["name"].startswith("efficiency")
-    pair = paired_difference(summary, "float") if is_efficiency else None
-    warnings = [] if pair is None else list(pair["warnings"] or ())
-    return {"label": found["label"], "kind": "percent" if is_efficiency else "auc", "pair": pair, "warnings": warnings}
+    kind = "percent" if is_efficiency else "auc"
+    return {"label": found["label"], "kind": kind, "pair": paired_difference(summary, "float")}
 
 
 def _costs(inputs: ReportInputs) -> list[HardwareReport]:

@@ -89,6 +89,8 @@ SUMMARY_KEYS = MappingProxyType(
         "objective.validation": "object: float, dense, deployed -> the objective on validation events, larger is "
         "better: a loss counts as its negative, an efficiency is at exactly the wanted rate (randomised tie-breaking)",
         "objective.test": "object: the same on test events",
+        "objective.background_events": "object: validation, test -> effective background events behind an efficiency, "
+        "the fewest of the networks; below 100 the efficiency is not to be trusted; null for other objectives",
         **{f"trigger.{key}": meaning for key, meaning in TRIGGER_KEYS.items()},
         "intervals": "object: network -> accuracy, auc, auc_per_class -> value, error, low68, high68, low95, high95, "
         "n_effective, method",
@@ -199,8 +201,13 @@ def _accuracy_drop(inputs: ReportInputs) -> tuple[float | None, float | None]:
 
 def _objective(objective: ObjectiveResult | None) -> dict[str, Any]:
     if objective is None:
-        return dict.fromkeys(("name", "label", "validation", "test"))
-    return {"name": objective.name, "label": objective.label, **objective.merits}
+        return dict.fromkeys(("name", "label", "validation", "test", "background_events"))
+    return {
+        "name": objective.name,
+        "label": objective.label,
+        **objective.merits,
+        "background_events": objective.background_events,
+    }
 
 
 def _network(network: NetworkResult, inputs: ReportInputs) -> dict[str, Any]:

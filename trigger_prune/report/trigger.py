@@ -7,7 +7,7 @@ from typing import Any
 from trigger_prune.physics.comparator import FirmwareScore
 from trigger_prune.physics.equal_rate import EqualRateDifference
 from trigger_prune.physics.intervals import Estimate
-from trigger_prune.physics.rates import RateEstimate
+from trigger_prune.physics.rates import MINIMUM_EFFECTIVE_EVENTS, RateEstimate
 from trigger_prune.physics.trigger_cuts import CutPoint, PureRates
 from trigger_prune.physics.trigger_study import TriggerStudy, in_words
 from trigger_prune.physics.turn_on import TurnOn
@@ -123,15 +123,30 @@ TRIGGER_KEYS = {
 
 
 def paired_difference(summary: dict[str, Any], reference: str) -> dict[str, Any] | None:
-    """Entry of ``trigger.differences``: the deployed network against ``reference``, of all signals together."""
+    """Entry of ``trigger.differences`` about the objective: deployed against ``reference``, all signals together.
+
+    None where the objective is another figure, or an efficiency elsewhere than where the study compares.
+    """
     trigger = summary["trigger"]
-    if trigger["differences"] is None:
-        return None
-    if trigger["rate_weights"] and summary["objective"]["name"] == "efficiency_at_fpr":
-        # the study compares at a rate, the objective is taken elsewhere
+    compared = "efficiency_at_rate" if trigger["rate_weights"] else "efficiency_at_fpr"
+    if trigger["differences"] is None or summary["objective"]["name"] != compared:
         return None
     found = [pair for pair in trigger["differences"] if pair["reference"] == reference]
     return next((pair for pair in found if pair["signal"] == trigger["signals"][-1]), None)
+
+
+def few_events(summary: dict[str, Any], part: str, share: float = 1.0) -> str | None:
+    """What to say where the objective, an efficiency, rests on too few background events; else None.
+
+    ``share``: of the part's events that were used.
+    """
+    events = summary["objective"]["background_events"]
+    if events is None or events[part] * share >= MINIMUM_EFFECTIVE_EVENTS:
+        return None
+    return (
+        f"about {events[part] * share:.3g} effective background events (below {MINIMUM_EFFECTIVE_EVENTS:g}) "
+        f"stand behind the {summary['objective']['label']} on {part}"
+    )
 
 
 def _difference(found: EqualRateDifference | None, study: TriggerStudy) -> dict[str, Any]:

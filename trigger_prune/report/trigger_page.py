@@ -147,6 +147,9 @@ def path_functions(summary: dict[str, Any]) -> dict[str, Callable[..., Markup]]:
         value = tag(f"{parts['value']}{numbers.THIN_SPACE}%", [*path, "value"])
         return value + Markup(' <span class="band">{}</span>').format(parts["band68"])
 
+    def path_percent(path: list[Any]) -> Markup:
+        return tag(numbers.percent(look_up(path)), path)
+
     def rate_text(path: list[Any]) -> Markup:
         raw = look_up(path)
         if raw["rate_khz"] is None:
@@ -179,7 +182,7 @@ def path_functions(summary: dict[str, Any]) -> dict[str, Callable[..., Markup]]:
         plus = "+" if moved[0] in "123456789" else ""
         return text + Markup(" ({})").format(f"{plus}{moved}{numbers.THIN_SPACE}%")
 
-    return {"path_estimate": path_estimate, "rate_at": rate_at, "test_rate": test_rate}
+    return {"path_estimate": path_estimate, "path_percent": path_percent, "rate_at": rate_at, "test_rate": test_rate}
 
 
 def _rows(figures: dict[str, Any], titles: dict[str, str]) -> tuple[Row, ...]:

@@ -95,7 +95,7 @@ class EventSums:
             self.correct += weights[right].sum()
         self.weight += weights.sum()
         if self.objective.uses_outputs:
-            self.values.append(self.objective.values(outputs, batches.features))
+            self.values.append(self.objective.values(outputs, batches.targets))
 
     def result(self, task: Task, batches: Batches) -> Evaluation:
         """Of all events added, which together are ``batches``. Raises ModelError when the total weight is zero."""

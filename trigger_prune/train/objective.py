@@ -55,12 +55,15 @@ class Objective:
         """Whether the merit needs every event's outputs, and not only sums of losses."""
         return self.name not in ("loss", "accuracy")
 
-    def values(self, outputs: Tensor, features: Tensor) -> NDArray[np.float64]:
-        """What ``merit`` needs of a batch: scores ``(n,)``, or one per class ``(n, classes)`` without a ``score``."""
+    def values(self, outputs: Tensor, targets: Tensor) -> NDArray[np.float64]:
+        """What ``merit`` needs of a batch: scores ``(n,)``, or one per class ``(n, classes)`` without a ``score``.
+
+        A reconstruction is compared with all inputs, which are the ``targets``: the network may have lost some.
+        """
         if self.score is None:
             logits = outputs.double().cpu().numpy()
             return np.stack([class_score(logits, c) for c in range(logits.shape[1])], axis=1)
-        inputs = features.double() if self.score.kind == "reconstruction" else None
+        inputs = targets.double() if self.score.kind == "reconstruction" else None
         values: NDArray[np.float64] = self.score.tensor(outputs.double(), inputs).cpu().numpy()
         return values
 

@@ -54,9 +54,8 @@ def lost_signal_bound(
     scores        ``(n,)``; adding a number to all of them changes nothing
     signal        ``(n,)`` bool, the others are background
     weights       ``(n,)`` >= 0, physical: a row of weight 2 counts as two rows
-    temperature   width of the smooth steps, in units of the score; the bound is tightest at about the width over which
-                  the tail of the background falls by e, and a network finds that by itself, because it may scale its
-                  scores
+    temperature   width of the smooth steps, in units of the score. How tight the bound is depends on it and on the
+                  scale of the scores together, and a network may scale its scores
 
     Zero where signal or background is missing: nothing is lost then.
     """
@@ -71,8 +70,9 @@ def lost_signal_bound(
 class EfficiencySurrogate:
     """Loss of a batch: the task's cross-entropy plus ``strength`` times ``lost_signal_bound``; for FitSettings.
 
-    The cross-entropy counts with the weights of the loss, the bound with the physical ones. Alone, the bound would say
-    nothing about the order of background far below the threshold, of which the threshold's own error is made.
+    The cross-entropy counts with the weights of the loss, the bound with the physical ones. The cross-entropy stays,
+    as the bound alone says little about how several classes of signal or of background differ. What the bound buys and
+    costs is measured by benchmarks/surrogate.py.
     Raises DataError when called with events that have no classes or physical weights.
     """
 

@@ -20,6 +20,9 @@ Difference = Literal["squared", "huber"]
 
 _CHUNK_EVENTS = 4096
 
+_ROUNDING = 1e-6
+"""Outputs in float32 that differ by less than this part of the largest are equal."""
+
 
 @dataclass(frozen=True)
 class Affine:
@@ -115,10 +118,13 @@ def feature_units(features: Tensor, weights: Tensor, absent: Tensor | None) -> T
         used = weights.double()[:, None].expand_as(column)
         if absent is not None:
             used = used * (column != absent[index].double())
-        total = used.sum()
-        mean = (used * column).sum() / total
-        deviation = math.sqrt(float((used * (column - mean).square()).sum() / total)) if float(total) > 0 else 0.0
-        units.append(deviation if deviation > 0 else 1.0)
+        counted = column[used > 0]
+        if len(counted) == 0 or bool((counted == counted[0]).all()):
+            units.append(1.0)
+            continue
+        share = used / used.sum()
+        mean = (share * column).sum()
+        units.append(math.sqrt(float((share * (column - mean).square()).sum())))
     return torch.tensor(units, dtype=torch.float32)
 
 
@@ -138,7 +144,7 @@ def standardisation(values: NDArray[np.float64], weights: NDArray[np.float64], *
     share = weights / weights.sum()
     offset = float(share @ flat.mean(axis=1)) if centre else 0.0
     spread = math.sqrt(float(share @ np.square(flat - offset).mean(axis=1)))
-    if not (math.isfinite(spread) and spread > 0):
+    if not (math.isfinite(spread) and spread > _ROUNDING * float(np.abs(flat).max())):
         raise ModelError(
             f"the teacher's outputs have a spread of {spread}: there is nothing to learn from it",
             hint="lower teacher.kl_weight, and look at the loss in its history",

@@ -20,7 +20,7 @@ from trigger_prune.train.loss import Task
 from trigger_prune.train.objective import Objective, ObjectiveName
 from trigger_prune.train.weights import class_factors
 
-SCORE_KEYS = ("task", "physics.signal", "teacher.target")
+SCORE_KEYS = ("task", "physics.signal", "teacher.target", "data.weight_unit")
 """Keys that decide what the trigger's score is."""
 
 GOAL_KEYS = (
@@ -63,6 +63,7 @@ def goal_of(context: StageContext) -> Goal:
     """
     config, events = context.config, context.result("load")
     signal = signal_classes(config.physics.signal, events.train)
+    _require_rates(events.train, signal, config.data.weight_unit)
     score = score_of(config.task, config.teacher.target, signal, events.train.n_classes)
     names = events.train.class_names
     trained = tuple(range(len(names)))
@@ -90,6 +91,17 @@ def signal_classes(wanted: Sequence[str] | None, sample: EventSample) -> tuple[i
     if not found or len(found) == sample.n_classes:
         raise ConfigError(f"physics.signal: {len(found)} of {sample.n_classes} classes are signal", hint="name some")
     return found
+
+
+def _require_rates(sample: EventSample, signal: tuple[int, ...], weight_unit: str) -> None:
+    """Refuse a background class whose weights are no rates: only those of class 0 are, unless the file states all."""
+    others = [name for i, name in enumerate(sample.class_names) if i > 0 and i not in signal]
+    if signal and sample.rate_weights and weight_unit != "hz" and others:
+        raise ConfigError(
+            f"physics.signal leaves {', '.join(others)} to the background, but only the weights of "
+            f"{sample.class_names[0]} are rates",
+            hint="name every class but the first in physics.signal, or leave processes out with data.signals",
+        )
 
 
 def score_of(task: Task, teacher_target: str, signal: tuple[int, ...], n_classes: int) -> Score | None:

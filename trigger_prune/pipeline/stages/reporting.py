@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import fx, nn
+from torch import nn
 
 from trigger_prune.config.keys import yaml_text
 from trigger_prune.config.load import load_project
 from trigger_prune.config.project import make_budget, make_target
 from trigger_prune.data.builtin_events import data_card
-from trigger_prune.data.sample import EventSample
 from trigger_prune.errors import ConfigError
 from trigger_prune.physics.classification import evaluate_classifier
 from trigger_prune.pipeline.artefacts import copy_atomically
@@ -26,24 +24,23 @@ from trigger_prune.pipeline.stage import Stage, StageContext
 from trigger_prune.pipeline.stages.deployment import deployed_network
 from trigger_prune.pipeline.stages.events import Events
 from trigger_prune.pipeline.stages.goal import Goal, goal_of, make_batches
+from trigger_prune.pipeline.stages.objective import objective_result
 from trigger_prune.pipeline.stages.pruning import Pruned
 from trigger_prune.pipeline.stages.rtl_project import RtlFiles
 from trigger_prune.pipeline.stages.training import model_files, trained_float_model
 from trigger_prune.quantize.describe import describe_network
 from trigger_prune.report.files import write_text
+from trigger_prune.report.headline import headline
 from trigger_prune.report.inputs import (
     NetworkResult,
-    ObjectiveResult,
     ReportInputs,
     summarise_layers,
     summarise_sample,
 )
 from trigger_prune.report.page import render_report
 from trigger_prune.report.summary import build_summary, write_summary
-from trigger_prune.report.trigger import paired_difference
 from trigger_prune.train.evaluate import evaluate, predict
 from trigger_prune.train.history import EpochRecord, FitHistory
-from trigger_prune.verify.representations import torch_outputs
 from trigger_prune.verify.verdict import PairVerdict, Verdict
 
 _SECTIONS = (
@@ -119,62 +116,9 @@ def versions() -> dict[str, str]:
 def _compute(context: StageContext) -> tuple[str, dict[str, Any]]:
     inputs = _collect(context)
     summary = build_summary(inputs)
-    for line in _headline(summary):
+    for line in headline(summary):
         context.progress.note(line)
     return render_report(inputs, summary), summary
-
-
-def _headline(summary: dict[str, Any]) -> list[str]:
-    """The run in a few lines, for the terminal."""
-    deployed = summary["deployed"]
-    lines = [_cost_line(summary), *_objective_lines(summary)]
-    if deployed["accuracy"] is not None:
-        drop = summary["accuracy_drop"]
-        lines.append(
-            f"test accuracy {summary['float']['accuracy']:.4f} float -> {deployed['accuracy']:.4f} deployed, "
-            f"{100 * drop['value']:.2f} +- {100 * drop['error']:.2f} points less"
-        )
-    names = ", ".join(deployed["inputs_dropped"])
-    return [*lines, f"{len(deployed['inputs_used'])} inputs used" + (f", without {names}" if names else "")]
-
-
-def _objective_lines(summary: dict[str, Any]) -> list[str]:
-    """The objective, where accuracy does not say it already, with every warning that belongs to it."""
-    objective, test = summary["objective"], summary["objective"]["test"]
-    if objective["name"] in (None, "accuracy", "loss"):
-        return []
-    line = f"test {objective['label']} {test['float']:.4f} float -> {test['deployed']:.4f} deployed"
-    if not objective["name"].startswith("efficiency"):
-        return [line]
-    pair = paired_difference(summary, "float")
-    if pair is None:
-        return [line]
-    if pair["difference"] is None:
-        return [line, f"  no paired error: {pair['note']}"]
-    found = pair["difference"]
-    line += f", {-100 * found['value']:.2f} +- {100 * found['error']:.2f} points less"
-    return [line, *(f"  warning: {text}" for text in pair["warnings"])]
-
-
-def _cost_line(summary: dict[str, Any]) -> str:
-    dense, deployed = summary["dense"], summary["deployed"]
-    if deployed["event_time_us"] is not None:
-        return (
-            f"{dense['event_time_us']:.3g} us per event dense at {dense['bits']} bits -> "
-            f"{deployed['event_time_us']:.3g} us deployed, 99 % of single calls within "
-            f"{deployed['latency_p99_us']:.3g} us ({deployed['cost_label']})"
-        )
-    if deployed["lut"] is None:
-        return (
-            f"{dense['latency_cycles']} cycles dense at {dense['bits']} bits -> {deployed['latency_cycles']} cycles "
-            f"deployed ({deployed['cost_label']})"
-        )
-    ratio = summary["lut_ratio"]
-    fewer = "" if ratio is None else f", {ratio:.1f} times fewer"
-    return (
-        f"{dense['lut']} LUT dense at {dense['bits']} bits -> {deployed['lut']} LUT deployed{fewer} "
-        f"({deployed['cost_label']})"
-    )
 
 
 def _with_verilog(verdict: Verdict, rtl: RtlFiles) -> Verdict:
@@ -193,10 +137,7 @@ def _collect(context: StageContext) -> ReportInputs:
     model = trained_float_model(context, events)
     dense, trigger = context.result("baseline").network(model), context.result("trigger")
     networks = {"float": (model, None), "dense": (dense, None), "deployed": (deployed, pruned.kept_inputs)}
-    merits = {
-        part: {name: _merit(network, events, part, goal, kept) for name, (network, kept) in networks.items()}
-        for part in ("validation", "test")
-    }
+    objective = objective_result(networks, events, goal)
     return ReportInputs(
         project=config.project,
         description=config.description,
@@ -233,7 +174,7 @@ def _collect(context: StageContext) -> ReportInputs:
         csynth=costs.csynth,
         csynth_note=costs.csynth_note,
         data_card=data_card(config.data.path),
-        objective=ObjectiveResult(goal.objective.name, goal.objective.label or goal.objective.name, merits),
+        objective=objective,
         trigger=trigger.study,
         firmware_score=trigger.firmware,
         luminosity=trigger.luminosity,
@@ -249,23 +190,6 @@ def _evaluate(network: nn.Module, events: Events, goal: Goal, kept: tuple[int, .
     sample = events.test
     metrics = evaluate_classifier(logits, sample.labels, sample.weights, sample.groups, sample.class_names)
     return NetworkResult(loss, metrics, logits)
-
-
-def _merit(network: nn.Module, events: Events, part: str, goal: Goal, kept: tuple[int, ...] | None) -> float:
-    """The objective's figure of one network on one part."""
-    objective = goal.objective
-    sample: EventSample = getattr(events, part)
-    if not objective.uses_outputs or objective.score is None:
-        batches = make_batches(events, part, goal, kept, plain_weights=goal.task == "classify")
-        return evaluate(network, batches, goal.task, objective).merit
-    features = sample.features if kept is None else np.ascontiguousarray(sample.features[:, list(kept)])
-    if isinstance(network, fx.GraphModule):
-        outputs = torch_outputs(network, features, double=True)
-    else:
-        outputs = predict(network, torch.from_numpy(features))
-    # a reconstruction is compared with every feature, also with those that the deployed network does not read
-    scores = objective.score.of(outputs, sample.features if objective.score.kind == "reconstruction" else None)
-    return objective.merit(scores, sample.labels, sample.weights)
 
 
 def _histories(context: StageContext) -> dict[str, FitHistory]:

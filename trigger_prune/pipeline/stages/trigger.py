@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import fx, nn
 
 from trigger_prune.data.sample import EventSample
 from trigger_prune.errors import ConfigError
@@ -111,24 +111,31 @@ def _all_scores(context: StageContext, events: Events, score: Score) -> dict[str
     """Scores of validation and test events, by network."""
     model = trained_float_model(context, events)
     dense = context.result("baseline").network(model)
-    deployed, kept = deployed_network(context), list(context.result("prune").kept_inputs)
+    deployed, kept = deployed_network(context), context.result("prune").kept_inputs
     found: dict[str, _Parts] = {}
     teacher = context.result("teacher").scores
     if teacher is not None:
         found["teacher"] = teacher["validation"], teacher["test"]
-    outputs: dict[str, Callable[[NDArray[np.float32]], NDArray[np.float64]]] = {
-        "float": lambda features: predict(model, torch.from_numpy(features)),
-        # float64 is exact for every sum of a network that can be verified: these are the firmware's bits
-        "dense": lambda features: torch_outputs(dense, features, double=True),
-        "deployed": lambda features: torch_outputs(deployed, np.ascontiguousarray(features[:, kept]), double=True),
-    }
-    for name, of in outputs.items():
-        before, after = (
-            score.of(of(part.features), part.features if score.kind == "reconstruction" else None)
-            for part in (events.validation, events.test)
-        )
+    for name, network, inputs in (("float", model, None), ("dense", dense, None), ("deployed", deployed, kept)):
+        before, after = (network_scores(network, part, score, inputs) for part in (events.validation, events.test))
         found[name] = before, after
     return found
+
+
+def network_scores(
+    network: nn.Module, sample: EventSample, score: Score, kept: tuple[int, ...] | None
+) -> NDArray[np.float64]:
+    """Scores ``(events,)`` of a network that reads the features ``kept`` (None: all).
+
+    A quantised network runs in float64, which is exact for every network that can be verified: its scores are the
+    firmware's. A reconstruction is compared with every feature, also with those that the network does not read.
+    """
+    features = sample.features if kept is None else np.ascontiguousarray(sample.features[:, list(kept)])
+    if isinstance(network, fx.GraphModule):
+        outputs = torch_outputs(network, features, double=True)
+    else:
+        outputs = predict(network, torch.from_numpy(features))
+    return score.of(outputs, sample.features if score.kind == "reconstruction" else None)
 
 
 def _luminosity(context: StageContext, sample: EventSample) -> str | None:
