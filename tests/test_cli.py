@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 import trigger_prune
 from trigger_prune.cli import app
+from trigger_prune.cli.output import output_folder
 from trigger_prune.errors import BudgetError, DataError
 from trigger_prune.pipeline.stage import Stage, StageContext
 
@@ -235,3 +236,10 @@ def test_ctrl_c_in_a_pipe_leaves_plain_text_and_code_130(project: Path) -> None:
     assert process.returncode == 130
     assert output == "[1/1] train: t\n"
     assert errors == "\nstopped; run the same command to resume\n"
+
+
+def test_two_files_of_one_folder_do_not_share_their_output() -> None:
+    folder = Path("toy")
+    assert output_folder(folder / "project.yaml", None) == folder / "build"
+    assert output_folder(folder / "conv1d.yaml", None) == folder / "build" / "conv1d"
+    assert output_folder(folder / "conv1d.yaml", Path("elsewhere")) == Path("elsewhere")

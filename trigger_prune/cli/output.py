@@ -34,7 +34,12 @@ SetOption = Annotated[
 SeedOption = Annotated[int | None, typer.Option("--seed", metavar="N", help="Set the key `seed`.", show_default=False)]
 OutOption = Annotated[
     Path | None,
-    typer.Option("--out", metavar="DIR", help="Output folder; default PROJECT/build.", show_default=False),
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        help="Output folder; default PROJECT/build, of another file than project.yaml PROJECT/build/NAME.",
+        show_default=False,
+    ),
 ]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
@@ -48,8 +53,14 @@ def make_console() -> Console:
 
 
 def output_folder(path: Path, out: Path | None) -> Path:
-    """``out`` if given, else ``build`` beside project.yaml."""
-    return out if out is not None else (path if path.is_dir() else path.parent) / "build"
+    """``out`` if given, else ``build`` beside project.yaml; of any other file, NAME.yaml, ``build/NAME``."""
+    from trigger_prune.config.load import FILE_NAME
+
+    if out is not None:
+        return out
+    if path.is_dir():
+        return path / "build"
+    return path.parent / "build" if path.name == FILE_NAME else path.parent / "build" / path.stem
 
 
 @contextmanager
