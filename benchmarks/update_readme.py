@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import _physics_tables
+
 from trigger_prune.quantize.graph import SUPPORTED
 
 ROOT = Path(__file__).parents[1]
@@ -282,6 +284,10 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "hls_cost": _hls_cost,
     "real_networks": _real_networks,
     "runtime": _runtime,
+    "level1_projects": lambda: _physics_tables.level1_projects(_result("level1_projects")),
+    "surrogate": lambda: _physics_tables.surrogate(_result("surrogate")),
+    "metrics_speed": lambda: _physics_tables.metrics_speed(_result("metrics_speed")),
+    "jet_features": lambda: _physics_tables.jet_features(_result("jet_features")),
 }
 
 

@@ -1,4 +1,4 @@
-"""The events that come with the package. Their data card is ``events/CARD.md``."""
+"""The events that come with the package. Their data cards are ``events/CARD.md`` and ``events/CARD_LEVEL1.md``."""
 
 from __future__ import annotations
 
@@ -39,6 +39,8 @@ _KINEMATICS_FILE = "jets16_kinematics.npz"
 
 def builtin_files(name: str) -> list[Path]:
     """Files of the sample ``builtin:NAME``. Raises ConfigError for an unknown name."""
+    if name in BUILTIN_LEVEL1:
+        return sorted(BUILTIN_LEVEL1[name].glob("l1_*.npz"))
     if name not in _FILES:
         names = [*_FILES, *BUILTIN_LEVEL1]
         samples = ", ".join(f"builtin:{known}" for known in names)
@@ -114,4 +116,5 @@ def data_card(path: str) -> str | None:
     """Text of the data card when ``path`` names a shipped sample, else None."""
     if not path.startswith("builtin:"):
         return None
-    return (EVENTS_DIR / "CARD.md").read_text(encoding="utf-8")
+    level1 = path.removeprefix("builtin:") in BUILTIN_LEVEL1
+    return (EVENTS_DIR / ("CARD_LEVEL1.md" if level1 else "CARD.md")).read_text(encoding="utf-8")

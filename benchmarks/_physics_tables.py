@@ -1,0 +1,136 @@
+"""Tables of README.md about rates, efficiencies and generators."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+ROWS = {
+    "ht": "HT cut",
+    "menu_equal": "cut menu, equal shares",
+    "menu_optimised": "cut menu, shares fitted on validation",
+    "teacher": "teacher (float, too large for the FPGA)",
+    "float": "network, float",
+    "dense": "network, dense 8-bit",
+    "deployed": "**deployed**",
+}
+
+
+def _mean(values: Sequence[float], digits: int) -> str:
+    return f"{statistics.fmean(values):.{digits}f} ± {statistics.stdev(values):.{digits}f}"
+
+
+def _project(figures: dict[str, float], project: str) -> tuple[list[str], list[str]]:
+    """Seeds and signals of a project in the flat figures."""
+    mine = [key.split(".") for key in figures if key.startswith(f"{project}.seed")]
+    seeds = sorted({part[1] for part in mine})
+    counted = ("rate_khz", "n_effective", "moved")
+    signals = dict.fromkeys(p[4] for p in mine if p[2:4] == ["deployed", "100khz"] and p[4] not in counted)
+    return seeds, list(signals)
+
+
+def level1_projects(result: dict[str, Any]) -> list[str]:
+    """Efficiencies at fixed rates of every level-1 project, mean and standard deviation over seeds."""
+    figures = result["figures"]
+    lines = [
+        f"`{result['command']}` (thresholds from validation, figures of test events, mean ± standard deviation over "
+        f"seeds 1 to 3, {result['machine']['cpus']} cores):",
+        "",
+    ]
+    seeds, _ = _project(figures, "hh4b_trigger")
+    heads = ["hh4b_trigger", "HH → 4b at 10 kHz", "at 100 kHz", "rate on test, kHz"]
+    lines += ["| " + " | ".join(heads) + " |", "|---|---|---|---|"]
+    for row, label in ROWS.items():
+        keys = [f"hh4b_trigger.{seed}.{row}" for seed in seeds]
+        if f"{keys[0]}.100khz.HH4b" in figures:
+            cells = [
+                _mean([figures[f"{key}.10khz.HH4b"] for key in keys], 3),
+                _mean([figures[f"{key}.100khz.HH4b"] for key in keys], 3),
+                _mean([figures[f"{key}.100khz.rate_khz"] for key in keys], 1),
+            ]
+            lines.append(f"| {label} | {' | '.join(cells)} |")
+    lines += ["", *_anomalies(figures), *_costs(figures)]
+    return lines
+
+
+def _anomalies(figures: dict[str, float]) -> list[str]:
+    lines = []
+    for project in ("anomaly", "calo_cnn"):
+        seeds, signals = _project(figures, project)
+        if not seeds:
+            continue
+        lines += [f"| {project}, at 100 kHz | {' | '.join(signals)} |", "|---" * (len(signals) + 1) + "|"]
+        for row, label in ROWS.items():
+            keys = [f"{project}.{seed}.{row}.100khz" for seed in seeds]
+            if f"{keys[0]}.{signals[0]}" in figures:
+                cells = [_mean([figures[f"{key}.{name}"] for key in keys], 3) for name in signals]
+                lines.append(f"| {label} | {' | '.join(cells)} |")
+        lines.append("")
+    return lines
+
+
+def _costs(figures: dict[str, float]) -> list[str]:
+    lines = [
+        "| | LUT, dense 8-bit | LUT, deployed | ns | differing events | stage times, s |",
+        "|---|---|---|---|---|---|",
+    ]
+    for project in ("hh4b_trigger", "anomaly", "calo_cnn"):
+        seeds, _ = _project(figures, project)
+        if not seeds:
+            continue
+        keys = [f"{project}.{seed}" for seed in seeds]
+        cells = [
+            _mean([figures[f"{key}.dense.lut"] for key in keys], 0),
+            _mean([figures[f"{key}.deployed.lut"] for key in keys], 0),
+            _mean([figures[f"{key}.deployed.latency_ns"] for key in keys], 0),
+            f"{sum(figures[f'{key}.mismatches'] for key in keys):.0f}",
+            _mean([figures[f"{key}.seconds"] for key in keys], 0),
+        ]
+        lines.append(f"| {project} | {' | '.join(cells)} |")
+    return lines
+
+
+def surrogate(result: dict[str, Any]) -> list[str]:
+    """Cross-entropy against the surrogate of the efficiency."""
+    figures = result["figures"]
+    cases = (
+        ("HH → 4b, 100 kHz", "hh4b", "efficiency_100khz"),
+        ("HH → 4b, 10 kHz", "hh4b", "efficiency_10khz"),
+        ("top jets, 1 % background, 20 epochs", "jets_20_epochs", "efficiency_fpr_1e-2"),
+        ("top jets, 1 % background, 60 epochs", "jets", "efficiency_fpr_1e-2"),
+        ("the same, five-class accuracy", "jets", "validation_accuracy"),
+    )
+    lines = [
+        f"`{result['command']}` (float networks, {figures['seeds']:.0f} seeds that also decide the split; at equal rate):",
+        "",
+        "| | cross-entropy | with `train.loss: efficiency_surrogate` | paired difference |",
+        "|---|---|---|---|",
+    ]
+    for label, case, name in cases:
+        pair = f"{case}_surrogate_{name}_difference"
+        lines.append(
+            f"| {label} | {figures[f'{case}_cross_entropy_{name}']:.4f} | {figures[f'{case}_surrogate_{name}']:.4f} | "
+            f"{figures[pair]:+.4f} ± {figures[f'{pair}_error']:.4f} |"
+        )
+    return lines
+
+
+def metrics_speed(result: dict[str, Any]) -> list[str]:
+    """Time and memory of the metrics."""
+    figures = result["figures"]
+    return [
+        f"`{result['command']}`: working points, curves and ROC of {figures['rows'] / 1e6:.0f} million weighted events "
+        f"take {figures['total_s']:.1f} s of one core and {figures['peak_gb']:.2f} GB; a paired comparison of "
+        f"{figures['paired_rows'] / 1e3:.0f} 000 events by 200 bootstrap replicas {figures['paired_s']:.1f} s."
+    ]
+
+
+def jet_features(result: dict[str, Any]) -> list[str]:
+    """Speed of the jet features."""
+    figures = result["figures"]
+    return [
+        f"`{result['command']}`: grooming and 16 features {figures['real.features.jets_per_s']:.0f} jets per second and "
+        f"core (mean {figures['real.mean_particles_per_jet']:.0f} particles), with anti-kt clustering of whole "
+        f"collisions {figures['real.clustering_and_features.jets_per_s']:.0f}."
+    ]
