@@ -102,7 +102,8 @@ def surrogate(result: dict[str, Any]) -> list[str]:
         ("the same, five-class accuracy", "jets", "validation_accuracy"),
     )
     lines = [
-        f"`{result['command']}` (float networks, {figures['seeds']:.0f} seeds that also decide the split; at equal rate):",
+        f"`{result['command']}` (float networks, {figures['seeds']:.0f} seeds that also decide the split; at equal "
+        "rate):",
         "",
         "| | cross-entropy | with `train.loss: efficiency_surrogate` | paired difference |",
         "|---|---|---|---|",
@@ -130,7 +131,7 @@ def jet_features(result: dict[str, Any]) -> list[str]:
     """Speed of the jet features."""
     figures = result["figures"]
     return [
-        f"`{result['command']}`: grooming and 16 features {figures['real.features.jets_per_s']:.0f} jets per second and "
-        f"core (mean {figures['real.mean_particles_per_jet']:.0f} particles), with anti-kt clustering of whole "
+        f"`{result['command']}`: grooming and 16 features {figures['real.features.jets_per_s']:.0f} jets per second "
+        f"and core (mean {figures['real.mean_particles_per_jet']:.0f} particles), with anti-kt clustering of whole "
         f"collisions {figures['real.clustering_and_features.jets_per_s']:.0f}."
     ]
