@@ -98,7 +98,11 @@ def test_the_signal_changes_no_bit_of_the_teacher(shape: tuple[int, ...], keys: 
 
 def test_the_same_seed_gives_the_same_teacher_and_another_one_another() -> None:
     events = events_of(sample())
-    first, again, other = (teach(events, teacher=LATENT, seed=seed) for seed in (4, 4, 5))
+    found = []
+    for seed in (4, 4, 5):
+        torch.rand(3)  # torch's global random state must not matter
+        found.append(teach(events, teacher=LATENT, seed=seed))
+    first, again, other = found
     assert same(first.state, again.state)
     assert np.array_equal(first.scores["test"], again.scores["test"])
     assert not same(first.state, other.state)

@@ -48,9 +48,12 @@ def _write_parts(out_dir: Path, name: str, arrays: dict[str, NDArray[Any]]) -> l
         stem = [f"l1_{name}.npz"] if number == 1 else [f"l1_{name}.part{i}.npz" for i in range(number)]
         partial = [out_dir / f".{text}" for text in stem]
         for path, start, stop in zip(partial, edges, edges[1:], strict=False):
-            part = {key: value[start:stop] if key in _PER_EVENT else value for key, value in arrays.items()}
+            part = {
+                key: np.asfortranarray(value[start:stop]) if key in _PER_EVENT else value
+                for key, value in arrays.items()
+            }
             with path.open("wb") as file:
-                np.savez_compressed(file, allow_pickle=False, **{k: np.asfortranarray(v) for k, v in part.items()})
+                np.savez_compressed(file, allow_pickle=False, **part)
         if all(path.stat().st_size <= MAX_FILE_BYTES for path in partial):
             return [path.replace(path.with_name(path.name[1:])) for path in partial]
         for path in partial:
