@@ -182,3 +182,20 @@ def test_the_size_of_a_step_travels_with_the_transform() -> None:
     assert again.lsb == (0.5, 0.0435, 0.5, 1.0)
     assert again.select((2, 0)).units == ("GeV", "GeV")
     assert again.select((1,)).lsb == (0.0435,)
+
+
+def test_by_unit_keeps_equal_momenta_equal_whatever_their_step() -> None:
+    n = 4000
+    jet, muon = RNG.exponential(60, n), RNG.exponential(9, n) * (RNG.random(n) < 0.05)
+    eta = RNG.integers(-57, 58, n)
+    features = np.stack([np.round(jet / 0.5), np.round(muon / 0.25), eta, np.full(n, 7)], axis=1)
+    sample = sample_of(features)
+    units = {"feature_lsb": (0.5, 0.25, 0.0435, 0.5), "feature_units": ("GeV", "GeV", "", "GeV")}
+    transform = fit_input_transform(EventSample(**{**vars(sample), **units}), InputConfig(scale="by_unit"))
+    # steps of 0.25 GeV need twice the scale of steps of 0.5 GeV; the muons alone would have asked for far less
+    assert transform.scale[1] == 2 * transform.scale[0]
+    assert 2**-0.5 <= transform.scale[0] / features[:, 0].std() <= 2**0.5
+    assert 2**-0.5 <= transform.scale[2] / eta.std() <= 2**0.5
+    assert transform.scale[3] == 1.0
+    with pytest.raises(DataError, match="by_unit needs features of known step"):
+        fit_input_transform(sample, InputConfig(scale="by_unit"))

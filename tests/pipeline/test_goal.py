@@ -3,6 +3,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from trigger_prune.config.project import InputConfig, PhysicsConfig, ProjectConfig, SplitConfig, TrainConfig
 from trigger_prune.data.load import with_rates
@@ -13,6 +14,8 @@ from trigger_prune.errors import ConfigError
 from trigger_prune.physics.scores import Score
 from trigger_prune.pipeline.stages.events import Events
 from trigger_prune.pipeline.stages.goal import goal_of, make_batches, signal_classes
+from trigger_prune.pipeline.stages.training import calibration_features
+from trigger_prune.train.evaluate import Batches
 
 CROSSINGS_HZ = 30_766_688.0
 
@@ -130,3 +133,13 @@ def test_a_rate_needs_weights_that_are_rates() -> None:
     assert signal_classes(None, events.train) == (1,)
     with pytest.raises(ConfigError, match="no class is signal"):
         goal_of(context(events_of(sample()), objective="efficiency_at_fpr"))
+
+
+def test_ranges_are_calibrated_on_every_process_and_on_nothing_that_is_not_trained_on() -> None:
+    process = torch.arange(10).repeat_interleave(1000).float()
+    weights = (process != 3).float()
+    found = calibration_features(Batches(process[:, None], process, weights), most=90)
+    counts = torch.bincount(found[:, 0].long(), minlength=10)
+    assert counts.tolist() == [10, 10, 10, 0, 10, 10, 10, 10, 10, 10]
+    few = calibration_features(Batches(process[:5, None], process[:5], weights[:5]))
+    assert len(few) == 5

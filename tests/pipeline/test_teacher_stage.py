@@ -257,10 +257,34 @@ cost: {backend: analytic}
 """
 
 
+def write_project(folder: Path, raw: EventSample) -> None:
+    folder.mkdir(exist_ok=True)
+    names = np.array(["plain", "odd"])[raw.labels]
+    np.savez(folder / "events.npz", x=raw.features, y=names, weight=raw.weights)
+    (folder / "project.yaml").write_text(PROJECT)
+
+
+def test_from_the_event_file_on_no_bit_depends_on_the_signal(tmp_path: Path) -> None:
+    """The scale of the inputs, the teacher, and the quantised network's binary points."""
+    found = []
+    for seed in (1, 2):
+        raw = sample(n=1500, signal_seed=seed)
+        signal = raw.labels == 1
+        raw.features[signal] *= seed**3
+        write_project(tmp_path / str(seed), raw)
+        project = load_project(tmp_path / str(seed), ["data.class_names=[plain, odd]", "input.offset=mean"])
+        found.append(run_pipeline(project, STAGES, tmp_path / str(seed) / "build", until="quantize"))
+    first, second = (run.result("load").transform.to_dict() for run in found)
+    assert first == second
+    assert same(found[0].result("teacher").state, found[1].result("teacher").state)
+    assert same(found[0].result("train").state, found[1].result("train").state)
+    networks = [torch.load(run.runs["quantize"].folder / "network.pt", weights_only=False) for run in found]
+    assert repr(networks[0]) == repr(networks[1])
+
+
 def test_a_pruned_network_follows_its_teacher(tmp_path: Path) -> None:
     raw = sample(n=3000)
-    np.savez(tmp_path / "events.npz", x=raw.features, y=np.array(["plain", "odd"])[raw.labels], weight=raw.weights)
-    (tmp_path / "project.yaml").write_text(PROJECT)
+    write_project(tmp_path, raw)
     project = load_project(tmp_path, ["data.class_names=[plain, odd]"])
     run = run_pipeline(project, STAGES, tmp_path / "build", until="prune")
     teacher, events = run.result("teacher"), run.result("load")

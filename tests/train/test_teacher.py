@@ -104,7 +104,9 @@ def test_samples_are_drawn_in_training_only() -> None:
         torch.manual_seed(2)
         net(x)
     spread = torch.exp(0.5 * log_variance[0])
-    torch.testing.assert_close(drawn[0].mean(dim=0), mean[0], rtol=0, atol=5 * float(spread.detach().max()) / math.sqrt(4000))
+    torch.testing.assert_close(
+        drawn[0].mean(dim=0), mean[0], rtol=0, atol=5 * float(spread.detach().max()) / math.sqrt(4000)
+    )
     torch.testing.assert_close(drawn[0].std(dim=0), spread, rtol=0.06, atol=0)
 
 

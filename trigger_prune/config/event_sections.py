@@ -151,10 +151,12 @@ class InputConfig(Section):
         default=4,
         description="Bits left of the binary point, sign included, after centring and scaling to about unit width.",
     )
-    scale: Literal["power_of_two", "exact"] = Field(
+    scale: Literal["power_of_two", "by_unit", "exact"] = Field(
         default="power_of_two",
         description="Scale of each feature: the power of two nearest to its standard deviation (a bit shift in "
-        "firmware) or the exact standard deviation (a multiplication).",
+        "firmware), the same for all features of one physical unit by the widest of them (level-1 events: equal "
+        "momenta stay equal, and a muon, rare as it is, is not blown up), or the exact standard deviation (a "
+        "multiplication).",
     )
     offset: Literal["mean", "integer", "none"] = Field(
         default="mean",

@@ -147,7 +147,8 @@ def fit_input_transform(train: EventSample, config: InputConfig) -> InputTransfo
     """Centre and scale every feature by its weighted mean and standard deviation over events (and positions).
 
     Give the training part only. ``config.scale`` chooses the exact standard deviation or the power of two nearest to
-    it in log2, ``config.offset`` what is subtracted. A feature that is constant wherever the weight is positive gets
+    it in log2 (``by_unit``: one for all features of a unit), ``config.offset`` what is subtracted. A feature that is
+    constant wherever the weight is positive gets
     that value as offset and scale 1: it becomes 0 everywhere and later stages drop it. Equal columns get equal
     transforms, bit for bit.
 
@@ -155,7 +156,10 @@ def fit_input_transform(train: EventSample, config: InputConfig) -> InputTransfo
     """
     fixed = FixedPoint(config.width_bits, config.integer_bits, True, Rounding.AP_RND, Overflow.AP_SAT)
     moments = [_moments(train, i) for i in range(train.n_features)]
-    scales = [sd if config.scale == "exact" or sd == 1.0 else 2.0 ** round(math.log2(sd)) for _, sd in moments]
+    deviations = [sd for _, sd in moments]
+    if config.scale == "by_unit":
+        deviations = _by_unit(train, deviations)
+    scales = [sd if config.scale == "exact" or sd == 1.0 else 2.0 ** round(math.log2(sd)) for sd in deviations]
     offsets = np.array([mean for mean, _ in moments], dtype=np.float64)
     if config.offset != "mean":
         # a constant becomes 0 all the same, whatever it is
@@ -163,6 +167,24 @@ def fit_input_transform(train: EventSample, config: InputConfig) -> InputTransfo
         offsets = np.where(varies, np.round(offsets) if config.offset == "integer" else 0.0, offsets)
     scale = np.array(scales, dtype=np.float64)
     return InputTransform(train.feature_names, offsets, scale, fixed, train.feature_lsb, train.feature_units)
+
+
+def _by_unit(train: EventSample, deviations: list[float]) -> list[float]:
+    """The largest standard deviation, in physical units, of the features of each unit, in steps of every feature.
+
+    Steps of one unit that differ by powers of two get scales that do. Raises DataError for events without units.
+    """
+    if train.feature_lsb is None or train.feature_units is None:
+        raise DataError(
+            f"{train.source}: input.scale by_unit needs features of known step and unit, as level-1 events have them",
+            hint="set input.scale to power_of_two",
+        )
+    varies = [not _is_constant(train, i) for i in range(train.n_features)]
+    columns = list(zip(train.feature_units, train.feature_lsb, deviations, varies, strict=True))
+    widest = dict.fromkeys(train.feature_units, 0.0)
+    for unit, lsb, deviation, used in columns:
+        widest[unit] = max(widest[unit], deviation * lsb if used else 0.0)
+    return [widest[unit] / lsb if used else 1.0 for unit, lsb, _, used in columns]
 
 
 def _is_constant(train: EventSample, feature: int) -> bool:

@@ -44,7 +44,7 @@ def _compute(context: StageContext) -> Events:
     config = context.config
     sample = load_sample(config.data, context.project_dir, config.luminosity)
     split = split_sample(sample, config.split)
-    transform = fit_input_transform(split.train, config.input)
+    transform = fit_input_transform(_trained(split.train, config.train.classes), config.input)
     saturated = transform.saturated_fraction(split.train.features)
     worst = int(np.argmax(saturated))
     if saturated[worst] > _MANY_SATURATED:
@@ -59,6 +59,14 @@ def _compute(context: StageContext) -> Events:
         f"{sample.n_events} events, {sample.n_features} features, {sample.n_classes} classes from {sample.source}"
     )
     return Events(**parts, transform=transform, saturated_fraction=tuple(float(f) for f in saturated))
+
+
+def _trained(train: EventSample, classes: list[str] | None) -> EventSample:
+    """The events with no weight but that of ``classes``: a scale that a signal has set is knowledge of that signal."""
+    if classes is None:
+        return train
+    wanted = np.isin(train.labels, [train.class_names.index(name) for name in classes if name in train.class_names])
+    return replace(train, weights=np.where(wanted, train.weights, 0.0))
 
 
 _MANY_SATURATED = 0.02
@@ -119,7 +127,7 @@ def _files(project: LoadedProject) -> list[Path]:
 LOAD: Stage[Events] = Stage(
     name="load",
     title="read events, split, put inputs on the hardware grid",
-    config_keys=("data", "split", "input", "luminosity"),
+    config_keys=("data", "split", "input", "luminosity", "train.classes"),
     compute=_compute,
     save=_save,
     load=_load,

@@ -21,6 +21,7 @@ from trigger_prune.pipeline.stages.goal import GOAL_KEYS, Goal, goal_of, make_ba
 from trigger_prune.quantize.checkpoint import load_network, save_network
 from trigger_prune.quantize.convert import quantize_model
 from trigger_prune.train.device import resolve_device
+from trigger_prune.train.evaluate import Batches
 from trigger_prune.train.fit import FitSettings, fit
 from trigger_prune.train.history import EpochRecord, FitHistory
 from trigger_prune.train.outputs import output_count
@@ -175,11 +176,21 @@ def _quantised(context: StageContext, phase: str, bits: Any, epochs: int, learni
     events, goal = context.result("load"), goal_of(context)
     model = trained_float_model(context, events)
     train, validation = make_batches(events, "train", goal), make_batches(events, "validation", goal)
-    network = quantize_model(model, train.features[:_CALIBRATION_EVENTS], events.transform.fixed, bits)
+    network = quantize_model(model, calibration_features(train), events.transform.fixed, bits)
     settings = fit_settings(context, events, goal, phase, epochs, learning_rate)
     with epoch_bar(context, epochs, f"quantisation-aware training, {bits.weight_bits} bits") as advance:
         history = fit(network, train, validation, settings, progress=advance)
     return network, history
+
+
+def calibration_features(train: Batches, most: int = _CALIBRATION_EVENTS) -> torch.Tensor:
+    """Features of at most ``most`` events of positive weight, evenly spread over all of them.
+
+    Events may come process by process, the soft ones first: the first rows alone would give too small ranges.
+    """
+    used = train.features[train.weights > 0]
+    n_rows = min(len(used), most)
+    return used[torch.arange(n_rows) * len(used) // n_rows]
 
 
 def trained_float_model(context: StageContext, events: Events) -> nn.Module:
@@ -255,7 +266,7 @@ QUANTIZE: Stage[Any] = Stage(
     load=_load_network,
     files=model_files,
     tools=("torch",),
-    version=2,
+    version=3,
 )
 
 BASELINE: Stage[Any] = Stage(
@@ -268,5 +279,5 @@ BASELINE: Stage[Any] = Stage(
     load=_load_network,
     files=model_files,
     tools=("torch",),
-    version=2,
+    version=3,
 )
