@@ -18,7 +18,8 @@ ROWS = {
 
 
 def _mean(values: Sequence[float], digits: int) -> str:
-    return f"{statistics.fmean(values):.{digits}f} ± {statistics.stdev(values):.{digits}f}"
+    mean = f"{statistics.fmean(values):.{digits}f}"
+    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 
 
 def _project(figures: dict[str, float], project: str) -> tuple[list[str], list[str]]:
@@ -35,7 +36,7 @@ def level1_projects(result: dict[str, Any]) -> list[str]:
     figures = result["figures"]
     lines = [
         f"`{result['command']}` (thresholds from validation, figures of test events, mean ± standard deviation over "
-        f"seeds 1 to 3, {result['machine']['cpus']} cores):",
+        f"seeds where there are several, {result['machine']['cpus']} cores):",
         "",
     ]
     seeds, _ = _project(figures, "hh4b_trigger")

@@ -1,6 +1,6 @@
 """The level-1 projects end to end: signal efficiency at fixed rates beside the cut menu, cost, bits, time.
 
-    python benchmarks/level1_projects.py [--quick] [--projects hh4b_trigger anomaly calo_cnn] [--seeds 1 2 3]
+    python benchmarks/level1_projects.py [--quick] [--projects NAME ..] [--seeds 1 2 3] [--one-seed NAME ..]
 
 Every row of a network is ``trigger-prune run hls_projects/PROJECT --seed N`` in a folder of its own (kept, so that a
 finished seed is loaded). Thresholds are set on validation, figures are of test events. ``--quick`` runs seed 1
@@ -87,8 +87,8 @@ def table(project: str, runs: list[dict[str, float]], signals: list[str]) -> Non
 
 
 def _mean(values: list[float], digits: int) -> str:
-    spread = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.fmean(values):.{digits}f}+-{spread:.{digits}f}"
+    mean = f"{statistics.fmean(values):.{digits}f}"
+    return f"{mean}+-{statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 
 
 def main() -> None:
@@ -97,10 +97,11 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="seed 1 with few epochs")
     parser.add_argument("--projects", nargs="+", default=PROJECTS, choices=PROJECTS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--one-seed", nargs="*", default=[], choices=PROJECTS, help="projects to run with seed 1 only")
     options = parser.parse_args()
-    seeds = [1] if options.quick else options.seeds
     figures: dict[str, float] = {}
     for project in options.projects:
+        seeds = [1] if options.quick or project in options.one_seed else options.seeds
         summaries = [run_seed(project, seed, options.quick) for seed in seeds]
         runs = [figures_of(summary) for summary in summaries]
         table(project, runs, summaries[0]["trigger"]["signals"])

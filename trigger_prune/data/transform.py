@@ -148,9 +148,8 @@ def fit_input_transform(train: EventSample, config: InputConfig) -> InputTransfo
 
     Give the training part only. ``config.scale`` chooses the exact standard deviation or the power of two nearest to
     it in log2 (``by_unit``: one for all features of a unit), ``config.offset`` what is subtracted. A feature that is
-    constant wherever the weight is positive gets
-    that value as offset and scale 1: it becomes 0 everywhere and later stages drop it. Equal columns get equal
-    transforms, bit for bit.
+    constant wherever the weight is positive gets that value as offset and scale 1: it becomes 0 everywhere and later
+    stages drop it. Equal columns get equal transforms, bit for bit.
 
     Raises FixedPointError for an impossible input type.
     """

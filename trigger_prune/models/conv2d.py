@@ -28,9 +28,9 @@ class Conv2dNet(nn.Sequential):
         channels: Sequence[int] = (8, 16),
         kernel: int = 3,
         pool: int = 2,
-        stride: int = 1,
         hidden: Sequence[int] = (32,),
         batch_norm: bool = True,
+        stride: int = 1,
     ) -> None:
         check_rank("conv2d", input_shape, "(C, H, W)")
         check_positive("conv2d", n_outputs=n_outputs, channels=channels, kernel=kernel, pool=pool, hidden=hidden)
