@@ -9,9 +9,9 @@ import pytest
 from scipy.stats import ks_2samp
 
 from trigger_prune.config.project import DataConfig
-from trigger_prune.data.builtin_events import load_builtin, load_jets16_kinematics
+from trigger_prune.data.builtin_events import CONSTITUENT_FEATURES, load_builtin, load_jets16_kinematics
 from trigger_prune.data.load import load_sample
-from trigger_prune.errors import ConfigError, ToolError
+from trigger_prune.errors import ConfigError, DataError, ToolError
 from trigger_prune.generate.driver import produce
 from trigger_prune.generate.event_files import read_npz, read_provenance
 from trigger_prune.generate.jets import production
@@ -45,10 +45,25 @@ def test_made_jets_are_read_as_a_sample(made):
 
 
 @pytest.mark.slow
+def test_constituents_can_be_the_network_s_inputs_like_the_shipped_ones(made):
+    shipped = load_sample(DataConfig(path="builtin:jets16_constituents", max_events=3000), made.parent)
+    names = list(CONSTITUENT_FEATURES)
+    config = DataConfig(path=str(made), features="constituents", feature_names=names)
+    sample = load_sample(config, made.parent)
+    assert sample.event_shape == shipped.event_shape == (3, 16)
+    hardest = sample.features[:, 0, 0]
+    assert abs(np.median(hardest) - np.median(shipped.features[:, 0, 0])) < 0.15
+    assert abs(sample.features[:, 1:, 0].std() / shipped.features[:, 1:, 0].std() - 1) < 0.25
+    with pytest.raises(DataError, match="feature names for 3 features"):
+        load_sample(DataConfig(path=str(made), features="constituents"), made.parent)
+
+
+@pytest.mark.slow
 def test_columns_of_a_jet_belong_together(made):
     arrays = read_npz(made)
-    pt, const = arrays["kin"][:, 0], arrays["const"].astype(np.float64)
-    assert const.shape == (len(pt), 16, 3) and arrays["const"].dtype == np.float16
+    pt, channels = arrays["kin"][:, 0], arrays["constituents"].astype(np.float64)
+    assert channels.shape == (len(pt), 3, 16) and arrays["constituents"].dtype == np.float16
+    const = np.stack([2 ** channels[:, 0] - 1, channels[:, 1], channels[:, 2]], axis=2)
     assert ((pt > 800) & (pt < 1600)).all() and (np.abs(arrays["kin"][:, 1]) < 2.5).all()
     # the hardest 16 particles carry most of the jet and lie within it
     share = const[:, :, 0].sum(axis=1) / pt
@@ -124,7 +139,7 @@ def test_merge_keeps_collisions_together_and_every_row_once(monkeypatch):
             {
                 "x": x,
                 "kin": x[:, :3] + 1,
-                "const": np.repeat(x[:, :, None], 3, axis=2) + 2,
+                "constituents": np.repeat(x[:, None, :], 3, axis=1) + 2,
                 "collision": collision,
                 "label": np.asarray(number // 2, np.int8),
                 "n_gen": np.asarray(4),
@@ -136,7 +151,7 @@ def test_merge_keeps_collisions_together_and_every_row_once(monkeypatch):
     rows = merged["x"][:, 0]
     assert sorted(rows) == sorted(truth)
     np.testing.assert_array_equal(merged["kin"][:, 0], rows + 1)
-    np.testing.assert_array_equal(merged["const"][:, 7, 2], rows + 2)
+    np.testing.assert_array_equal(merged["constituents"][:, 2, 7], rows + 2)
     assert [truth[row][2] for row in rows] == list(merged["y"])
     group_of = {}
     for row, group in zip(rows, merged["group"], strict=True):

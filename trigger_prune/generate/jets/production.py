@@ -86,7 +86,7 @@ class JetMaker:
         require_generate_extra()
 
     def make(self, shard: int, seed: int) -> dict[str, NDArray[Any]]:
-        """Jets of one shard of one class: x, kin, const, collision (within the shard), label, cross-section."""
+        """Jets of one shard of one class: x, kin, constituents, collision (within the shard), label, cross-section."""
         from trigger_prune.generate.jets.features import JetSelection, find_jets, visible_particles
         from trigger_prune.generate.pythia import PythiaGenerator
 
@@ -103,7 +103,7 @@ class JetMaker:
         return {
             "x": jets.features.astype(np.float32),
             "kin": jets.kinematics.astype(np.float32),
-            "const": jets.constituents.astype(np.float16),
+            "constituents": _channels(jets.constituents),
             "collision": jets.collision,
             "label": np.asarray(label, np.int8),
             "n_gen": np.asarray(n),
@@ -112,7 +112,7 @@ class JetMaker:
         }
 
     def merge(self, shards: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
-        """The file: x, y, group, kin, const with collisions of all classes mixed, names, cross-sections of the classes.
+        """The file: x, y, group, kin, constituents with collisions of all classes mixed, names, cross-sections per class.
 
         Rows are mixed, so that the first rows (``data.max_events``) hold every class; jets of a collision stay
         together, and ``group`` rises from 0.
@@ -131,11 +131,18 @@ class JetMaker:
             "y": labels[order].astype(np.int8),
             "group": group[order].astype(np.int32),
             "kin": np.concatenate([shard["kin"] for shard in shards])[order],
-            "const": np.concatenate([shard["const"] for shard in shards])[order],
+            "constituents": np.concatenate([shard["constituents"] for shard in shards])[order],
             "features": np.array(self.identity()["features"]),
             "classes": np.array(CLASSES),
             **_per_class(shards),
         }
+
+
+def _channels(constituents: NDArray[np.float64]) -> NDArray[np.float16]:
+    """Events as networks read them, ``(jets, 3, 16)``: log2(1 + pT / GeV), d_eta, d_phi; see CONSTITUENT_FEATURES."""
+    channels = np.moveaxis(constituents, 2, 1).copy()
+    channels[:, 0] = np.log2(1 + channels[:, 0])
+    return channels.astype(np.float16)
 
 
 def _per_class(shards: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
