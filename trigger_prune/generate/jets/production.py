@@ -112,7 +112,7 @@ class JetMaker:
         }
 
     def merge(self, shards: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
-        """The file: x, y, group, kin, constituents with collisions of all classes mixed, names, cross-sections per class.
+        """The file: x, y, group, kin, constituents with collisions of all classes mixed, names, cross-sections.
 
         Rows are mixed, so that the first rows (``data.max_events``) hold every class; jets of a collision stay
         together, and ``group`` rises from 0.
