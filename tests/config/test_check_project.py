@@ -72,3 +72,27 @@ def test_a_store_given_on_the_command_line_starts_at_the_current_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert load_project(project, ["cost.store=reports"]).config.cost.store == str(tmp_path / "reports")
+
+
+def test_what_would_stop_a_run_after_the_training_is_said_before(project: Path) -> None:
+    (project / "own.py").write_text(
+        "from torch import nn\n"
+        "class Smooth(nn.Sequential):\n"
+        "    def __init__(self, input_shape, n_outputs):\n"
+        "        super().__init__(nn.Linear(input_shape[0], 4), nn.GELU(), nn.Linear(4, n_outputs))\n"
+    )
+    (problem,) = check_project(project, ["model={name: 'own:Smooth'}"]).problems
+    assert "GELU" in problem and "not supported" in problem
+    np.savez(project / "events.npz", x=np.random.default_rng(0).normal(size=(90, 3, 8)), y=np.arange(90) % 2)
+    report = check_project(project, ["model={name: conv1d, args: {channels: [2], hidden: [4]}}"])
+    assert report.problems == ()
+    assert dict(report.rows)["model"].endswith("its MaxPool1d cannot be exported, run it with --until prune")
+
+
+def test_signal_and_trained_classes_are_looked_up(project: Path) -> None:
+    assert dict(check_project(project).rows)["signal"] == "b"
+    assert dict(check_project(project, ["physics.signal=[a]"]).rows)["signal"] == "a"
+    (problem,) = check_project(project, ["physics.signal=[c]"]).problems
+    assert "physics.signal: there is no class 'c'" in problem
+    (problem,) = check_project(project, ["train.classes=[aa]"]).problems
+    assert "train.classes: there is no class 'aa'; did you mean 'a'" in problem

@@ -46,8 +46,11 @@ def check_project(path: Path, overrides: Sequence[str] = (), seed: int | None = 
     if sample is not None:
         rows += _event_rows(sample)
     if not {"model", "task"} & draft.bad_sections:
-        parameters = _attempt(lambda: _model_parameters(config, sample, file.parent), problems)
-        rows.append(("model", config.model.name + (f", {parameters} parameters" if parameters else "")))
+        facts = _attempt(lambda: _model_facts(config, sample, file.parent), problems)
+        rows.append(("model", config.model.name + (f", {facts}" if facts else "")))
+    if sample is not None and not {"physics", "task", "train"} & draft.bad_sections:
+        signal = _attempt(lambda: _signal_names(config, sample), problems)
+        rows += [("signal", ", ".join(signal))] if signal else []
     if "cost" not in draft.bad_sections:
         problems += _missing_tools(config.cost)
     return CheckReport(file, tuple(problems), (*rows, *_target_rows(config, draft)))
@@ -67,10 +70,18 @@ def _load_events(config: ProjectConfig, project_dir: Path) -> EventSample:
     return load_sample(config.data, project_dir, config.luminosity)
 
 
-def _model_parameters(config: ProjectConfig, sample: EventSample | None, project_dir: Path) -> int | None:
-    """Number of parameters; None when there are no events to take the input shape from."""
+def _signal_names(config: ProjectConfig, sample: EventSample) -> tuple[str, ...]:
+    from trigger_prune.pipeline.stages.goal import signal_classes, trained_classes
+
+    trained_classes(config.train.classes, sample)
+    return tuple(sample.class_names[i] for i in signal_classes(config.physics.signal, sample))
+
+
+def _model_facts(config: ProjectConfig, sample: EventSample | None, project_dir: Path) -> str | None:
+    """Number of parameters, and which layers end the run at the export; None without events to take a shape from."""
     from trigger_prune.models.build import REFERENCE_MODELS, build_model
     from trigger_prune.models.source import model_source_files
+    from trigger_prune.quantize.graph import layers_without_route, prepare
 
     if sample is None:
         if ":" not in config.model.name and config.model.name not in REFERENCE_MODELS:
@@ -82,7 +93,9 @@ def _model_parameters(config: ProjectConfig, sample: EventSample | None, project
 
     n_outputs = output_count(sample, config.task, config.teacher)
     network = build_model(config.model, sample.event_shape, n_outputs, project_dir)
-    return sum(parameter.numel() for parameter in network.parameters())
+    parameters = f"{sum(parameter.numel() for parameter in network.parameters())} parameters"
+    stuck = layers_without_route(prepare(network))
+    return parameters + (f"; its {', '.join(stuck)} cannot be exported, run it with --until prune" if stuck else "")
 
 
 def _event_rows(sample: EventSample) -> list[tuple[str, str]]:

@@ -129,6 +129,13 @@ def prepare(model: nn.Module) -> fx.GraphModule:
     return network
 
 
+def layers_without_route(network: fx.GraphModule) -> tuple[str, ...]:
+    """Kinds of layers of a prepared network that cannot be exported to hls4ml; sums and concatenations are tried."""
+    closed = {entry.layer for entry in SUPPORTED if not entry.deploys}
+    found = {type(module_of(network, node)).__name__ for node in network.graph.nodes}
+    return tuple(sorted(found & closed))
+
+
 def module_of(network: fx.GraphModule, node: fx.Node) -> nn.Module | None:
     """The module a node calls, or None for any other node."""
     return network.get_submodule(str(node.target)) if node.op == "call_module" else None

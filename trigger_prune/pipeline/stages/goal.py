@@ -65,16 +65,12 @@ def goal_of(context: StageContext) -> Goal:
     signal = signal_classes(config.physics.signal, events.train)
     _require_rates(events.train, signal, config.data.weight_unit)
     score = score_of(config.task, config.teacher.target, signal, events.train.n_classes)
-    names = events.train.class_names
-    trained = tuple(range(len(names)))
-    if config.train.classes is not None:
-        trained = _class_indices("train.classes", config.train.classes, names)
     return Goal(
         task=config.task,
         objective=_objective(context, events, score, signal),
         score=score,
         signal_classes=signal,
-        trained_classes=trained,
+        trained_classes=trained_classes(config.train.classes, events.train),
         class_weights=config.train.class_weights,
         weight_power=config.train.weight_power,
         targets=context.result("teacher").targets,
@@ -91,6 +87,13 @@ def signal_classes(wanted: Sequence[str] | None, sample: EventSample) -> tuple[i
     if not found or len(found) == sample.n_classes:
         raise ConfigError(f"physics.signal: {len(found)} of {sample.n_classes} classes are signal", hint="name some")
     return found
+
+
+def trained_classes(wanted: Sequence[str] | None, sample: EventSample) -> tuple[int, ...]:
+    """Indices of the classes that the loss counts; see train.classes. Raises ConfigError for unknown names."""
+    if wanted is None:
+        return tuple(range(sample.n_classes))
+    return _class_indices("train.classes", wanted, sample.class_names)
 
 
 def _require_rates(sample: EventSample, signal: tuple[int, ...], weight_unit: str) -> None:
