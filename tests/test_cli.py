@@ -29,6 +29,7 @@ GROUPS = {
     "reports": ("show", "diff"),
     "cost": ("calibrate", "evaluate", "predict"),
     "store": ("ls", "show", "export", "import", "prune"),
+    "data": ("make", "card"),
 }
 
 
@@ -202,10 +203,13 @@ def test_version() -> None:
 
 
 INTERRUPTIBLE = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from types import ModuleType
 from trigger_prune.pipeline.stage import Stage
+
+# a parent that was started in the background hands on an ignored SIGINT
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def work(context):
     (context.project_dir / "started").write_text("x")

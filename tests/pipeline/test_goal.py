@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from trigger_prune.config.project import InputConfig, PhysicsConfig, ProjectConfig, SplitConfig, TrainConfig
+from trigger_prune.data.class_choice import signal_classes
 from trigger_prune.data.load import with_rates
 from trigger_prune.data.sample import EventSample
 from trigger_prune.data.split import split_sample
@@ -13,7 +14,7 @@ from trigger_prune.data.transform import fit_input_transform
 from trigger_prune.errors import ConfigError
 from trigger_prune.physics.scores import Score
 from trigger_prune.pipeline.stages.events import Events
-from trigger_prune.pipeline.stages.goal import goal_of, make_batches, signal_classes
+from trigger_prune.pipeline.stages.goal import goal_of, make_batches
 from trigger_prune.pipeline.stages.training import calibration_features
 from trigger_prune.train.evaluate import Batches
 

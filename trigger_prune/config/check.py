@@ -71,7 +71,7 @@ def _load_events(config: ProjectConfig, project_dir: Path) -> EventSample:
 
 
 def _signal_names(config: ProjectConfig, sample: EventSample) -> tuple[str, ...]:
-    from trigger_prune.pipeline.stages.goal import signal_classes, trained_classes
+    from trigger_prune.data.class_choice import signal_classes, trained_classes
 
     trained_classes(config.train.classes, sample)
     return tuple(sample.class_names[i] for i in signal_classes(config.physics.signal, sample))

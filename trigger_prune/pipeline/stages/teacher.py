@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trigger_prune.config.project import TeacherConfig
+from trigger_prune.data.class_choice import signal_classes
 from trigger_prune.data.sample import EventSample
 from trigger_prune.errors import ConfigError, ModelError
 from trigger_prune.models.build import build_model
@@ -21,7 +22,6 @@ from trigger_prune.models.teacher_autoencoder import TeacherAutoencoder, teacher
 from trigger_prune.physics.scores import Score
 from trigger_prune.pipeline.stage import Stage, StageContext
 from trigger_prune.pipeline.stages.events import Events
-from trigger_prune.pipeline.stages.goal import signal_classes
 from trigger_prune.pipeline.stages.training import (
     epoch_bar,
     float_model,
