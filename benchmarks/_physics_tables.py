@@ -17,9 +17,19 @@ ROWS = {
 }
 
 
+FEW_EVENTS = 100
+"""Effective background events below which a working point is marked."""
+
+
 def _mean(values: Sequence[float], digits: int) -> str:
     mean = f"{statistics.fmean(values):.{digits}f}"
-    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
+    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(set(values)) > 1 else mean
+
+
+def _cells(figures: dict[str, float], keys: Sequence[str], names: Sequence[str], digits: int) -> list[str]:
+    """Means over the runs ``keys``, each marked where few background events are behind a rate of one of them."""
+    few = min(figures[f"{key}.n_effective"] for key in keys) < FEW_EVENTS
+    return [_mean([figures[f"{key}.{name}"] for key in keys], digits) + (" ⚠" if few else "") for name in names]
 
 
 def _project(figures: dict[str, float], project: str) -> tuple[list[str], list[str]]:
@@ -28,7 +38,7 @@ def _project(figures: dict[str, float], project: str) -> tuple[list[str], list[s
     seeds = sorted({part[1] for part in mine})
     counted = ("rate_khz", "n_effective", "moved")
     signals = dict.fromkeys(p[4] for p in mine if p[2:4] == ["deployed", "100khz"] and p[4] not in counted)
-    return seeds, list(signals)
+    return seeds, sorted(signals, key="all signals".__eq__)
 
 
 def level1_projects(result: dict[str, Any]) -> list[str]:
@@ -36,7 +46,8 @@ def level1_projects(result: dict[str, Any]) -> list[str]:
     figures = result["figures"]
     lines = [
         f"`{result['command']}` (thresholds from validation, figures of test events, mean ± standard deviation over "
-        f"seeds where there are several, {result['machine']['cpus']} cores):",
+        f"seeds where there are several, {result['machine']['cpus']} cores; ⚠: the rate rests on fewer than "
+        f"{FEW_EVENTS} effective background events, on validation or on test):",
         "",
     ]
     seeds, _ = _project(figures, "hh4b_trigger")
@@ -46,9 +57,9 @@ def level1_projects(result: dict[str, Any]) -> list[str]:
         keys = [f"hh4b_trigger.{seed}.{row}" for seed in seeds]
         if f"{keys[0]}.100khz.HH4b" in figures:
             cells = [
-                _mean([figures[f"{key}.10khz.HH4b"] for key in keys], 3),
-                _mean([figures[f"{key}.100khz.HH4b"] for key in keys], 3),
-                _mean([figures[f"{key}.100khz.rate_khz"] for key in keys], 1),
+                *_cells(figures, [f"{key}.10khz" for key in keys], ["HH4b"], 3),
+                *_cells(figures, [f"{key}.100khz" for key in keys], ["HH4b"], 3),
+                *_cells(figures, [f"{key}.100khz" for key in keys], ["rate_khz"], 1),
             ]
             lines.append(f"| {label} | {' | '.join(cells)} |")
     lines += ["", *_anomalies(figures), *_costs(figures)]
@@ -65,7 +76,7 @@ def _anomalies(figures: dict[str, float]) -> list[str]:
         for row, label in ROWS.items():
             keys = [f"{project}.{seed}.{row}.100khz" for seed in seeds]
             if f"{keys[0]}.{signals[0]}" in figures:
-                cells = [_mean([figures[f"{key}.{name}"] for key in keys], 3) for name in signals]
+                cells = _cells(figures, keys, signals, 3)
                 lines.append(f"| {label} | {' | '.join(cells)} |")
         lines.append("")
     return lines

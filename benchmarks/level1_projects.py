@@ -61,7 +61,7 @@ def figures_of(summary: dict[str, Any]) -> dict[str, float]:
             at = f"{row}.{point['target_khz']:g}khz"
             found |= {f"{at}.{name}": value["value"] for name, value in point["efficiency"].items()}
             found[f"{at}.rate_khz"] = point["test"]["rate_khz"]
-            found[f"{at}.n_effective"] = point["test"]["n_effective"]
+            found[f"{at}.n_effective"] = min(point["test"]["n_effective"], point["validation"]["n_effective"])
             if point["moved"] is not None:
                 found[f"{at}.moved"] = point["moved"]
     for network in ("dense", "deployed"):

@@ -44,6 +44,7 @@ from trigger_prune.train.outputs import output_count
 ROOT = Path(__file__).parents[1]
 REFERENCE = "cross_entropy"
 SURROGATE = "train.loss=efficiency_surrogate"
+PLAIN = "train.loss=default"
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,12 @@ CASES = {
     "hh4b": Case(
         "hh4b_trigger",
         (),
-        {REFERENCE: (), "cross_entropy_full_weights": ("train.weight_power=1",), "surrogate": (SURROGATE,)},
+        {REFERENCE: (PLAIN,), "cross_entropy_full_weights": (PLAIN, "train.weight_power=1"), "surrogate": (SURROGATE,)},
         {"100khz": 1.0, "10khz": 0.1},
         30,
     ),
-    "jets": Case("jet_tagger", JETS, {REFERENCE: (), "surrogate": (SURROGATE,)}, JET_FRACTIONS, 60),
-    "jets_20_epochs": Case("jet_tagger", JETS, {REFERENCE: (), "surrogate": (SURROGATE,)}, JET_FRACTIONS, 20),
+    "jets": Case("jet_tagger", JETS, {REFERENCE: (PLAIN,), "surrogate": (SURROGATE,)}, JET_FRACTIONS, 60),
+    "jets_20_epochs": Case("jet_tagger", JETS, {REFERENCE: (PLAIN,), "surrogate": (SURROGATE,)}, JET_FRACTIONS, 20),
 }
 
 Scored = tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]
