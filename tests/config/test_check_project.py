@@ -96,3 +96,9 @@ def test_signal_and_trained_classes_are_looked_up(project: Path) -> None:
     assert "physics.signal: there is no class 'c'" in problem
     (problem,) = check_project(project, ["train.classes=[aa]"]).problems
     assert "train.classes: there is no class 'aa'; did you mean 'a'" in problem
+
+
+def test_an_unknown_criterion_is_found_before_any_training(project: Path) -> None:
+    assert check_project(project, ["prune.criterion=taylor"]).problems == ()
+    (problem,) = check_project(project, ["prune.criterion=tayler"]).problems
+    assert "unknown importance criterion 'tayler'; did you mean 'taylor'" in problem

@@ -51,6 +51,8 @@ def check_project(path: Path, overrides: Sequence[str] = (), seed: int | None = 
     if sample is not None and not {"physics", "task", "train"} & draft.bad_sections:
         signal = _attempt(lambda: _signal_names(config, sample), problems)
         rows += [("signal", ", ".join(signal))] if signal else []
+    if "prune" not in draft.bad_sections:
+        _attempt(lambda: _find_criterion(config.prune.criterion), problems)
     if "cost" not in draft.bad_sections:
         problems += _missing_tools(config.cost)
     return CheckReport(file, tuple(problems), (*rows, *_target_rows(config, draft)))
@@ -75,6 +77,12 @@ def _signal_names(config: ProjectConfig, sample: EventSample) -> tuple[str, ...]
 
     trained_classes(config.train.classes, sample)
     return tuple(sample.class_names[i] for i in signal_classes(config.physics.signal, sample))
+
+
+def _find_criterion(name: str) -> None:
+    from trigger_prune.importance import criterion_by_name
+
+    criterion_by_name(name, with_data=True)
 
 
 def _model_facts(config: ProjectConfig, sample: EventSample | None, project_dir: Path) -> str | None:

@@ -138,7 +138,10 @@ class PruneConfig(Section):
     """Pruning until the measured cost meets the budget."""
 
     criterion: str = Field(
-        default="magnitude_l1", description="Importance of a weight: magnitude_l1, magnitude_l2 or lamp."
+        default="magnitude_l1",
+        description="Importance of a weight. From the weights: magnitude_l1, magnitude_l2, lamp, random. From training "
+        "events too: gradient, taylor, taylor_fisher, obd, obd_fisher, obd_hessian, wanda, apoz, activation, "
+        "activation_variance.",
     )
     scope: Literal["global", "layer"] = Field(
         default="global",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from trigger_prune.importance._base import named_weight_layers, register
+from trigger_prune.importance._base import CriterionData, named_weight_layers, register
 
 
 class Lamp:
@@ -19,7 +19,9 @@ class Lamp:
 
     name = "lamp"
 
-    def score(self, network: nn.Module, layer_names: Sequence[str]) -> dict[str, Tensor]:
+    def score(
+        self, network: nn.Module, layer_names: Sequence[str], data: CriterionData | None = None
+    ) -> dict[str, Tensor]:
         """Masked weights count as zero; equal magnitudes share the sum up to the last of them."""
         return {
             name: _lamp(layer.weight, layer.weight_mask)

@@ -11,7 +11,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from trigger_prune.importance._base import named_weight_layers, register
+from trigger_prune.importance._base import CriterionData, named_weight_layers, register
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,9 @@ class Magnitude:
         """``magnitude_l1`` or ``magnitude_l2``."""
         return f"magnitude_l{self.power}"
 
-    def score(self, network: nn.Module, layer_names: Sequence[str]) -> dict[str, Tensor]:
+    def score(
+        self, network: nn.Module, layer_names: Sequence[str], data: CriterionData | None = None
+    ) -> dict[str, Tensor]:
         """See ``Criterion.score``."""
         layers = named_weight_layers(network, layer_names)
         return {name: layer.weight.detach().double().abs() ** self.power for name, layer in layers.items()}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from trigger_prune.errors import ModelError
-from trigger_prune.importance._base import Criterion
+from trigger_prune.importance._base import Criterion, CriterionData
 from trigger_prune.physics.intervals import LEVEL_68, clopper_pearson, effective_events
 from trigger_prune.sensitivity.findings import LayerPoint
 from trigger_prune.structure.masks import lowest_scores_mask, prunable_layers, restored
@@ -26,6 +26,7 @@ def scan_layers(
     task: Task,
     *,
     objective: Objective = LOSS,
+    criterion_data: CriterionData | None = None,
     progress: Callable[[int, int], None] | None = None,
     batch_size: int = 8192,
 ) -> list[LayerPoint]:
@@ -37,6 +38,7 @@ def scan_layers(
     batches      events on the network's device
     sparsities   fractions of masked weights of a layer, masks so far included; one that a layer already exceeds gives
                  no point for that layer
+    criterion_data   training events for a criterion that looks at events; ``batches`` only judge
     progress     called with (events done, events)
 
     For every batch the whole network runs once; a variant then recomputes only what depends on its layer. Weights,
@@ -50,7 +52,7 @@ def scan_layers(
     layers = prunable_layers(network)
     if not layers:
         raise ModelError("the network has no weight layer to prune")
-    scores = criterion.score(network, list(layers))
+    scores = criterion.score(network, list(layers), criterion_data)
     masks: dict[tuple[str, float], Tensor] = {}
     for name, layer in layers.items():
         already = int((layer.weight_mask == 0).sum())

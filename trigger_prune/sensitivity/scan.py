@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from numpy.typing import ArrayLike
 from torch import fx
 
-from trigger_prune.importance._base import Criterion
+from trigger_prune.importance._base import Criterion, CriterionData
 from trigger_prune.sensitivity.findings import SensitivityScan
 from trigger_prune.sensitivity.inputs import find_redundant_inputs, scan_inputs
 from trigger_prune.sensitivity.layers import scan_layers
@@ -27,6 +27,7 @@ def scan(
     task: Task,
     *,
     objective: Objective = LOSS,
+    criterion_data: CriterionData | None = None,
     seed: int = 0,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> SensitivityScan:
@@ -34,6 +35,7 @@ def scan(
 
     train_features   all training events on the hardware grid ``(n, F, ...)``: redundant inputs are judged on these
     validation       events for every loss, accuracy and merit of the ``objective``, on the network's device
+    criterion_data   training events for a criterion that looks at events
     progress         called with ("layers" or "inputs", done, total)
 
     Raises what ``scan_layers``, ``find_redundant_inputs`` and ``scan_inputs`` raise.
@@ -46,7 +48,14 @@ def scan(
     with suitable_threads(network):
         baseline = evaluate(network, validation, task, objective)
         layers = scan_layers(
-            network, validation, sparsities, criterion, task, objective=objective, progress=part("layers")
+            network,
+            validation,
+            sparsities,
+            criterion,
+            task,
+            objective=objective,
+            criterion_data=criterion_data,
+            progress=part("layers"),
         )
         inputs = scan_inputs(
             network, validation, feature_names, redundant, task, objective=objective, seed=seed, progress=part("inputs")

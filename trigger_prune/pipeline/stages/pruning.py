@@ -33,6 +33,7 @@ from trigger_prune.pipeline.stages.training import (
     model_files,
     trained_float_model,
 )
+from trigger_prune.prune.fine_tune import criterion_events
 from trigger_prune.prune.inputs import DroppedInput, drop_redundant, drop_unused
 from trigger_prune.prune.loop import LoopInputs, describe_cost, prune_to_budget
 from trigger_prune.prune.trial import PruneTrial
@@ -82,9 +83,10 @@ def _compute_sensitivity(context: StageContext) -> SensitivityScan:
             subset,
             events.train.feature_names,
             config.sensitivity.sparsities,
-            criterion_by_name(config.prune.criterion),
+            criterion_by_name(config.prune.criterion, with_data=True),
             goal.task,
             objective=goal.objective,
+            criterion_data=criterion_events(make_batches(events, "train", goal), goal.task, config.seed),
             seed=config.seed,
             progress=advance,
         )
