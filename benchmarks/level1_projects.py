@@ -30,6 +30,7 @@ QUICK = {
     "prune.final_epochs": 4,
 }
 MAIN_KHZ = 100.0
+FEW_EVENTS = 100
 PACKAGES = ("trigger_prune", "torch", "onnxruntime", "qonnx", "hls4ml", "alkaid", "pyosys")
 
 
@@ -79,9 +80,11 @@ def table(project: str, runs: list[dict[str, float]], signals: list[str]) -> Non
     print(f"{'row':<24}" + "".join(f"{name:>18}" for name in signals) + f"{'rate moved':>18}")
     at = f".{MAIN_KHZ:g}khz."
     for row in dict.fromkeys(key.split(at)[0] for key in runs[0] if at in key):
-        cells = [_mean([run[f"{row}{at}{name}"] for run in runs], 4) for name in signals]
+        few = min(run[f"{row}{at}n_effective"] for run in runs) < FEW_EVENTS
+        cells = [_mean([run[f"{row}{at}{name}"] for run in runs], 4) + (" !" if few else "") for name in signals]
         moved = _mean([100 * run.get(f"{row}{at}moved", float("nan")) for run in runs], 1)
         print(f"{row:<24}" + "".join(f"{cell:>18}" for cell in cells) + f"{moved + ' %':>18}")
+    print(f"!: the rate rests on fewer than {FEW_EVENTS} effective background events")
     print(f"LUT dense {_mean([run['dense.lut'] for run in runs], 0)}, deployed", end=" ")
     print(f"{_mean([run['deployed.lut'] for run in runs], 0)}; stages {_mean([run['seconds'] for run in runs], 0)} s")
 
