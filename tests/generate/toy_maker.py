@@ -79,6 +79,8 @@ def notes(log, kind):
 if __name__ == "__main__":
     # arguments: out, log, jobs, seconds per shard, rows, largest file in bytes (0: any)
     out, log, jobs, seconds, rows, largest = sys.argv[1:]
+    # a parent that was started in the background hands on an ignored SIGINT
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if int(largest):
         import resource
 
