@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -179,3 +180,17 @@ def test_summary_and_page_say_what_the_stage_found(rates: tuple[Path, RunResult]
         for index, point in enumerate(points)
         if min(point["validation"]["n_effective"], point["test"]["n_effective"]) < 100 or point["warnings"]
     }
+
+
+def test_the_loop_says_when_its_objective_rests_on_few_events(tmp_path: Path) -> None:
+    folder = write_project(tmp_path, "binary", ", weight_unit: minimum_bias")
+    keys = ["objective=efficiency_at_rate", "physics.rate_khz=100"]
+    with pytest.warns(UserWarning, match=r"at 100 kHz: \d+ effective background events on validation, below 100"):
+        run_pipeline(load_project(folder, keys), STAGES, folder / "few", until="prune")
+    # a third of all crossings rests on many
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        loose = ["objective=efficiency_at_fpr", "physics.false_positive_rate=0.3", "data.weight_unit=relative"]
+        keys = [*loose, "train.weight_power=0", "data.weight=mass"]
+        run_pipeline(load_project(folder, keys), STAGES, folder / "many", until="prune")
+    assert not [entry for entry in caught if "effective background events" in str(entry.message)]

@@ -1,4 +1,4 @@
-"""The project's objective of finished networks, for the report."""
+"""The project's objective of finished networks, and how many background events are behind it."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def objective_result(
             scores = network_scores(network, sample, goal.objective.score, kept)
             found[name] = goal.objective.merit(scores, sample.labels, sample.weights)
             if goal.objective.background_fraction is not None:
-                behind[part].append(_background_events(scores, sample, goal, goal.objective.background_fraction))
+                behind[part].append(effective_background(scores, sample, goal, goal.objective.background_fraction))
     fewest = {part: min(counts) for part, counts in behind.items() if counts}
     return ObjectiveResult(goal.objective.name, goal.objective.label or goal.objective.name, merits, fewest or None)
 
 
-def _background_events(scores: NDArray[np.float64], sample: EventSample, goal: Goal, fraction: float) -> float:
+def effective_background(scores: NDArray[np.float64], sample: EventSample, goal: Goal, fraction: float) -> float:
     """Effective background events (per generated collision) that pass at a background efficiency."""
     signal = np.where(is_signal(sample, goal), 0, BACKGROUND)
     ranked = rank_background(ScoredEvents(scores, signal, sample.weights, sample.groups, ("signal",)))

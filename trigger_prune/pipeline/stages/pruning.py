@@ -20,9 +20,11 @@ from trigger_prune.cost.network import NetworkSpec
 from trigger_prune.cost.report import CostStage, HardwareReport
 from trigger_prune.errors import ConfigError, CostError
 from trigger_prune.importance import criterion_by_name
+from trigger_prune.physics.rates import MINIMUM_EFFECTIVE_EVENTS
 from trigger_prune.pipeline.progress import Tracker
 from trigger_prune.pipeline.stage import Stage, StageContext
 from trigger_prune.pipeline.stages.goal import GOAL_KEYS, goal_of, make_batches
+from trigger_prune.pipeline.stages.objective import effective_background
 from trigger_prune.pipeline.stages.training import (
     COST_KEYS,
     COST_LIMITS,
@@ -33,6 +35,7 @@ from trigger_prune.pipeline.stages.training import (
     model_files,
     trained_float_model,
 )
+from trigger_prune.pipeline.stages.trigger import network_scores
 from trigger_prune.prune.fine_tune import criterion_events
 from trigger_prune.prune.inputs import DroppedInput, drop_redundant, drop_unused
 from trigger_prune.prune.loop import LoopInputs, describe_cost, prune_to_budget
@@ -121,6 +124,7 @@ def _compute_prune(context: StageContext) -> Any:
         kept, dropped = drop_redundant(network, context.result("sensitivity").inputs, names)
         for item in dropped:
             context.progress.note(f"input {item.name} dropped: {item.reason}")
+    _warn_of_few_events(context, network, kept)
     target = make_target(config.target)
     cost_model = make_cost_model(config.cost, context.project_dir)
     inputs = LoopInputs(
@@ -150,6 +154,20 @@ def _compute_prune(context: StageContext) -> Any:
         result = prune_to_budget(network, inputs, scratch=context.scratch, on_epoch=advance, on_trial=report)
     still, unused = drop_unused(result.network, tuple(names[index] for index in kept))
     return result, tuple(kept[index] for index in still), (*dropped, *unused)
+
+
+def _warn_of_few_events(context: StageContext, network: fx.GraphModule, kept: tuple[int, ...]) -> None:
+    """Every line of the loop shows the objective: said once, before the first, when few events are behind it."""
+    objective, sample = goal_of(context).objective, context.result("load").validation
+    if objective.score is None or objective.background_fraction is None:
+        return
+    scores = network_scores(network, sample, objective.score, kept)
+    behind = effective_background(scores, sample, goal_of(context), objective.background_fraction)
+    if behind < MINIMUM_EFFECTIVE_EVENTS:
+        context.progress.warn(
+            f"{objective.label}: {behind:.0f} effective background events on validation, below "
+            f"{MINIMUM_EFFECTIVE_EVENTS:g}; networks are chosen by an uncertain figure"
+        )
 
 
 def _estimate_for(
