@@ -8,13 +8,12 @@ from pydantic import Field
 
 from trigger_prune.config._section import Section, Seed
 from trigger_prune.config.event_sections import DataConfig, InputConfig, LuminosityConfig, PhysicsConfig, SplitConfig
+from trigger_prune.config.pruning_sections import PruneConfig, SensitivityConfig
 from trigger_prune.config.target_sections import BudgetConfig, CostConfig, TargetConfig, VerifyConfig
 from trigger_prune.config.training_sections import (
     BaselineConfig,
     ModelConfig,
-    PruneConfig,
     QuantizeConfig,
-    SensitivityConfig,
     TeacherConfig,
     TrainConfig,
 )

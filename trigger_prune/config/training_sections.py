@@ -1,4 +1,4 @@
-"""Keys of project.yaml about the network, its training, quantisation, scan and pruning."""
+"""Keys of project.yaml about the network, its training and quantisation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from trigger_prune.config._section import Fraction, PositiveInt, RoundingName, Section
+from trigger_prune.config._section import PositiveInt, RoundingName, Section
 
 
 class ModelConfig(Section):
@@ -123,53 +123,3 @@ class BaselineConfig(Section):
 
     bits: Annotated[int, Field(ge=2, le=16)] = Field(default=8, description="Bits of weights and activations.")
     epochs: PositiveInt = Field(default=15, description="Epochs of quantisation-aware training.")
-
-
-class SensitivityConfig(Section):
-    """Which layers and inputs matter."""
-
-    sparsities: list[Fraction] = Field(
-        default=[0.25, 0.5, 0.7, 0.8, 0.9, 0.95], description="Sparsities tried on each layer, the others untouched."
-    )
-    max_events: PositiveInt = Field(default=20_000, description="Validation events used per point.")
-
-
-class PruneConfig(Section):
-    """Pruning until the measured cost meets the budget."""
-
-    criterion: str = Field(
-        default="magnitude_l1",
-        description="Importance of a weight. From the weights: magnitude_l1, magnitude_l2, lamp, random. From training "
-        "events too: gradient, taylor, taylor_fisher, obd, obd_fisher, obd_hessian, wanda, apoz, activation, "
-        "activation_variance.",
-    )
-    scope: Literal["global", "layer"] = Field(
-        default="global",
-        description="One ranking over the whole network (no layer falls below half of the network's density), or "
-        "the same sparsity in every layer.",
-    )
-    drop_redundant_inputs: bool = Field(
-        default=True,
-        description="Merge inputs that equal another one on every training event, and fold constant ones away.",
-    )
-    first_sparsity: Fraction = Field(
-        default=0.5,
-        description="Highest sparsity of the first round; less is pruned when the estimated cost asks for less, and "
-        "nothing when the network fits as it is.",
-    )
-    density_step: Annotated[float, Field(gt=0, lt=1)] = Field(
-        default=0.6, description="Each round keeps at least this fraction of the weights left by the round before."
-    )
-    max_rounds: PositiveInt = Field(
-        default=10, description="Give up (with an error) when the budget is not met after so many."
-    )
-    epochs_per_round: PositiveInt = Field(
-        default=20,
-        description="Epochs of one round of the search for the sparsity; the cubic ramp fills half of them.",
-    )
-    final_epochs: Annotated[int, Field(ge=0)] = Field(
-        default=200,
-        description="Epochs of the last training, from the unpruned network on one long ramp to the sparsity that the "
-        "rounds have found; its length is what keeps the accuracy. 0 keeps the network of the last round.",
-    )
-    learning_rate: Annotated[float, Field(gt=0)] = Field(default=4e-3, description="Peak learning rate of fine-tuning.")

@@ -23,7 +23,7 @@ from trigger_prune.export.quiet import quiet
 from trigger_prune.fixed_point import FixedPoint
 from trigger_prune.quantize.convert import input_shape_of, input_type_of
 from trigger_prune.quantize.describe import describe_network
-from trigger_prune.target import Target
+from trigger_prune.target import LayerLayout, Target
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _KEYWORD_TEXT = (
@@ -68,7 +68,7 @@ def write_hls4ml_project(
     try:
         with quiet():
             hls_model = _convert(network, model, project, target, name, backend, trace)
-            _require_layout(hls_model, target)
+            _require_layout(hls_model, _layouts(network, target))
             hls_model.write()
         _tidy(project, describe_network(network).content_hash()[:_STAMP_DIGITS])
         project.rename(out_dir)
@@ -119,9 +119,13 @@ def _convert(
     config = hls4ml.utils.config_from_onnx_model(model.model, granularity="name", backend=backend)
     config["Model"]["Strategy"] = target.strategy
     config["Model"]["ReuseFactor"] = target.reuse_factor
-    for layer, keys in config["LayerName"].items():
-        if layer.startswith(_WEIGHT_LAYERS):
-            keys["Strategy"], keys["ReuseFactor"] = target.strategy, target.reuse_factor
+    layouts = _layouts(network, target)
+    weighted = [keys for layer, keys in config["LayerName"].items() if layer.startswith(_WEIGHT_LAYERS)]
+    if len(weighted) != len(layouts):
+        raise ExportError(f"hls4ml sees {len(weighted)} weight layers, the network has {len(layouts)}")
+    for layout, keys in zip(layouts, weighted, strict=True):
+        keys["Strategy"], keys["ReuseFactor"] = layout.strategy, layout.reuse_factor
+    for keys in config["LayerName"].values():
         if trace:
             keys["Trace"] = True
     config["Model"]["TraceOutput"] = trace
@@ -138,24 +142,32 @@ def _convert(
     )
 
 
-def _require_layout(hls_model: Any, target: Target) -> None:
-    """Refuse a project in which hls4ml replaced what ``target`` asks for; it only prints a warning."""
-    for layer in hls_model.get_layers():
+def _layouts(network: fx.GraphModule, target: Target) -> list[LayerLayout]:
+    """Layout of every weight layer, in order of computation."""
+    names = [layer.name for layer in describe_network(network).layers]
+    unknown = [entry.layer for entry in target.layers if entry.layer not in names]
+    if unknown:
+        raise ExportError(f"the target lays out {', '.join(unknown)}", hint=f"weight layers: {', '.join(names)}")
+    return [target.layout(name) for name in names]
+
+
+def _require_layout(hls_model: Any, layouts: list[LayerLayout]) -> None:
+    """Refuse a project in which hls4ml replaced what the target asks for; it only prints a warning."""
+    laid_out = [layer for layer in hls_model.get_layers() if layer.weights and layer.get_attr("strategy") is not None]
+    for layer, wanted in zip(laid_out, layouts, strict=True):
         strategy, factor = layer.get_attr("strategy"), layer.get_attr("reuse_factor")
-        if not layer.weights or strategy is None:
-            continue
-        if factor != target.reuse_factor:
+        if factor != wanted.reuse_factor:
             valid = hls_model.config.backend.get_valid_reuse_factors(
                 *hls_model.config.backend.get_layer_mult_size(layer)
             )
             raise ExportError(
-                f"reuse factor {target.reuse_factor} is not possible in layer {layer.name!r}: hls4ml would take "
+                f"reuse factor {wanted.reuse_factor} is not possible in layer {layer.name!r}: hls4ml would take "
                 f"{factor}",
                 hint=f"reuse factors of this layer: {', '.join(map(str, valid))}",
             )
-        if strategy.lower() != target.strategy.lower():
+        if strategy.lower() != wanted.strategy.lower():
             raise ExportError(
-                f"strategy {target.strategy!r} is not possible in layer {layer.name!r}: hls4ml would take {strategy!r}"
+                f"strategy {wanted.strategy!r} is not possible in layer {layer.name!r}: hls4ml would take {strategy!r}"
             )
 
 

@@ -8,6 +8,7 @@ follows the last layer. Sizes of convolutions that a NetworkSpec does not state 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 from trigger_prune.cost.hls.design import HlsDesign, HlsLayer, HlsSetting, Strategy
@@ -36,9 +37,8 @@ def design_from_spec(spec: NetworkSpec, target: Target, hls_version: str = HLS_V
 
     Raises ConfigError for an unknown strategy, io_type or release, and for a reuse factor that hls4ml would replace.
     """
-    strategy = _STRATEGIES.get(target.strategy.lower())
-    if strategy is None:
-        raise ConfigError(f"strategy {target.strategy!r} is unknown", hint=f"one of {', '.join(_STRATEGIES)}")
+    _strategy(target.strategy)
+    require_layers(target, [layer.name for layer in spec.layers])
     if target.io_type not in ("io_parallel", "io_stream"):
         raise ConfigError(f"io_type {target.io_type!r} is unknown", hint="one of io_parallel, io_stream")
     part = find_part(target.part)
@@ -61,7 +61,8 @@ def design_from_spec(spec: NetworkSpec, target: Target, hls_version: str = HLS_V
         layers += [_pool(pool, target) for pool in spec.pools if pool.after == index]
         if layer.kind != "dense":
             size = layer.output_size or _size(layer, size)
-        compute = _compute_layer(layer, strategy, target.reuse_factor, size)
+        layout = target.layout(layer.name)
+        compute = _compute_layer(layer, _strategy(layout.strategy), layout.reuse_factor, size)
         check_layer(compute, setting.io_type)
         if target.io_type == "io_stream":
             compute, padding = _streamed(compute, layers[-1] if layers else None)
@@ -71,6 +72,20 @@ def design_from_spec(spec: NetworkSpec, target: Target, hls_version: str = HLS_V
             layers.append(_activation(layer, compute, target, size))
     layers += [_pool(pool, target) for pool in spec.pools if pool.after == len(spec.layers)]
     return HlsDesign(tuple(layers), setting)
+
+
+def require_layers(target: Target, names: Sequence[str]) -> None:
+    """Raise ConfigError when ``target.layers`` names a layer that is not among ``names``."""
+    unknown = [entry.layer for entry in target.layers if entry.layer not in names]
+    if unknown:
+        raise ConfigError(f"the target lays out {', '.join(unknown)}", hint=f"weight layers: {', '.join(names)}")
+
+
+def _strategy(name: str) -> Strategy:
+    strategy = _STRATEGIES.get(name.lower())
+    if strategy is None:
+        raise ConfigError(f"strategy {name!r} is unknown", hint=f"one of {', '.join(_STRATEGIES)}")
+    return strategy
 
 
 def inferred_type(layer: WeightLayer) -> FixedPoint:
@@ -152,7 +167,7 @@ def _activation(layer: WeightLayer, compute: HlsLayer, target: Target, size: tup
         n_out=elements,
         input_type=compute.output_type,
         output_type=layer.output_type or compute.output_type,
-        reuse_factor=target.reuse_factor,
+        reuse_factor=target.layout(layer.name).reuse_factor,
         output_size=size if layer.kind != "dense" and target.io_type == "io_stream" else (),
     )
 

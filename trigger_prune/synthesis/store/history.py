@@ -49,7 +49,7 @@ def _measurement(run: StoredRun) -> Measurement:
         key=run.key,
         created=run.created,
         flow=parts["flow"],
-        target=Target(**parts["target"]),
+        target=Target.from_dict(parts["target"]),
         options=dict(parts["options"]),
         tool=dict(parts["tool"]),
         reports=dict(run.reports),

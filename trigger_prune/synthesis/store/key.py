@@ -57,7 +57,7 @@ def key_parts(
         "network": network_digest(network, content_hash),
         "content_hash": content_hash,
         "options": dict(options),
-        "target": asdict(target),
+        "target": target.to_dict(),
         "tool": dict(tool),
     }
     plain: dict[str, Any] = json.loads(json.dumps(parts, sort_keys=True, allow_nan=False))

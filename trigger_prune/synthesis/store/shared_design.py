@@ -36,7 +36,7 @@ def _design_of(run: StoredRun) -> HlsDesign | None:
     if run.network is None or csynth is None or run.parts["flow"] != "hls":
         return None
     try:
-        design = design_from_spec(run.network, Target(**run.parts["target"]), csynth.tool_version)
+        design = design_from_spec(run.network, Target.from_dict(run.parts["target"]), csynth.tool_version)
     except (ConfigError, CostError):
         return None
     return shareable(design, csynth.tool_version)
