@@ -70,8 +70,8 @@ def test_folder_and_file_give_the_same_project(tmp_path: Path) -> None:
         ("project: p\ndata: {label: y, label_expression: {a: b}}\n", "label and label_expression are both given"),
         ("project: p\nsplit:\n  train_fraction: 0.9\n", "yaml:2: split: train_fraction and validation_fraction must"),
         (
-            "project: p\ncost: {pipeline_stages: 3, pipeline_clock: true}\n",
-            "pipeline_stages and pipeline_clock are both",
+            "project: p\ncost: {pipeline_stages: 3, adders_per_stage: 4}\n",
+            "pipeline_stages and adders_per_stage are both",
         ),
         ("project: p\ncost: {batch_sizes: [4, 1]}\n", "cost: batch_sizes [4, 1] must ascend"),
         ("project: p\ncost: {batch_sizes: []}\n", "cost.batch_sizes is []"),

@@ -33,14 +33,15 @@ def test_every_name_in_project_yaml_has_a_backend():
 def test_the_backend_is_chosen_by_name_and_gets_its_settings(backend, stage):
     config = CostConfig(
         backend=backend, adders_per_stage=3, timeout_s=7.0, memory_limit_mib=321, tool_version="2022.2", licences=2,
-        threads=2, batch_sizes=[2, 8], runtime_seconds=1.5, pipeline_stages=4, ecp5_seeds=1, use_store=False,
+        threads=2, batch_sizes=[2, 8], runtime_seconds=1.5, ecp5_seeds=1, use_store=False, register_ns=0.3, unit_ns=0.6,
     )  # fmt: skip
     model = make_cost_model(config)
     assert (model.name, model.stage) == (backend, stage)
     if backend in ("rtl", "analytic"):
         assert model.adders_per_stage == 3
+        assert (model.delay_model.register_ns, model.delay_model.unit_ns) == (0.3, 0.6)
     if backend == "rtl":
-        assert (model.pipeline_stages, model.pipeline_for_clock, model.ecp5_seeds) == (4, False, 1)
+        assert (model.pipeline_stages, model.pipeline_for_clock, model.ecp5_seeds) == (None, False, 1)
     if backend in ("csynth", "vsynth", "cosim", "pnr"):
         assert (model.tool_version, model.licences) == ("2022.2", 2)
     if backend == "runtime":
@@ -89,3 +90,10 @@ def test_the_release_of_the_compiler_reaches_the_estimate():
 
     assert release("2022.2") == "2022.2"
     assert release("2022") == release(None)
+
+
+def test_the_rtl_flow_cuts_for_the_clock_unless_told_otherwise():
+    stages = make_cost_model(CostConfig(backend="rtl", pipeline_stages=4, use_store=False))
+    assert (stages.pipeline_stages, stages.pipeline_for_clock) == (4, False)
+    assert make_cost_model(CostConfig(backend="rtl", use_store=False)).pipeline_for_clock
+    assert make_cost_model(CostConfig(backend="analytic", use_store=False)).adders_per_stage is None

@@ -54,19 +54,21 @@ class CostConfig(Section):
         "installed; vsynth and pnr (place and route) also Vivado. runtime: the exported "
         "model timed on a processor by ONNX Runtime.",
     )
-    adders_per_stage: PositiveInt = Field(
-        default=5,
+    adders_per_stage: PositiveInt | None = Field(
+        default=None,
         description="rtl: delay between two pipeline registers, in alkaid's units: an adder of w bits takes "
-        "1.07 + 0.025 w, so 5 is about four adders in a row.",
+        "1.07 + 0.025 w, so 5 is about four adders in a row (default: what the delay model gives the clock period).",
     )
     pipeline_stages: PositiveInt | None = Field(
-        default=None, description="rtl: number of pipeline stages, instead of adders_per_stage."
+        default=None, description="rtl: number of pipeline stages, instead of what the clock period needs."
     )
-    pipeline_clock: bool = Field(
-        default=False,
-        description="rtl: as many pipeline stages as the target's clock period is estimated to need, instead of "
-        "adders_per_stage.",
+    register_ns: Annotated[float, Field(ge=0)] = Field(
+        default=0.4,
+        description="rtl: delay model of a pipeline stage, register_ns + unit_ns x its delay in alkaid's units. The "
+        "defaults are assumed; take them from place and route of a design of yours. With a latency budget a design "
+        "whose slowest stage exceeds the clock period by this model is not within the budget.",
     )
+    unit_ns: Annotated[float, Field(gt=0)] = Field(default=0.8, description="rtl: see register_ns.")
     ecp5_seeds: Annotated[int, Field(ge=0)] = Field(
         default=0,
         description="rtl: place and route on an ECP5 with so many seeds, for a clock that some FPGA did reach; minutes "
@@ -107,8 +109,8 @@ class CostConfig(Section):
 
     @model_validator(mode="after")
     def _require_sense(self) -> CostConfig:
-        if self.pipeline_stages is not None and self.pipeline_clock:
-            raise ValueError("pipeline_stages and pipeline_clock are both given; leave one out")
+        if self.pipeline_stages is not None and self.adders_per_stage is not None:
+            raise ValueError("pipeline_stages and adders_per_stage are both given; leave one out")
         if self.batch_sizes != sorted(set(self.batch_sizes)):
             raise ValueError(f"batch_sizes {self.batch_sizes} must ascend")
         return self

@@ -32,6 +32,7 @@ import numpy as np
 
 from trigger_prune.cost.adder_tree import bit_widths
 from trigger_prune.cost.dataflow import LiveLayer, live_layers
+from trigger_prune.cost.delay_model import DelayModel
 from trigger_prune.cost.network import NetworkSpec
 from trigger_prune.cost.report import CostStage, HardwareReport, LayerCost
 from trigger_prune.errors import CostError
@@ -84,17 +85,19 @@ def conversion_bits(live: LiveLayer) -> ConversionBits:
 class AnalyticCost:
     """The ``analytic`` backend: a cost by formula, no tool is run.
 
-    adders_per_stage   longest delay of a pipeline stage, as in the ``rtl`` backend
+    adders_per_stage   longest delay of a pipeline stage, as in the ``rtl`` backend; None = what ``delay_model`` gives
+                       the target's clock period
 
     Reuse factor, strategy and io_type of the target do not apply to the modelled hardware and are ignored.
     """
 
-    adders_per_stage: float = 5.0
+    adders_per_stage: float | None = 5.0
+    delay_model: DelayModel = field(default_factory=DelayModel)
     name: str = field(default="analytic", init=False)
     stage: CostStage = field(default=CostStage.ANALYTIC, init=False)
 
     def __post_init__(self) -> None:
-        if not self.adders_per_stage > 0:
+        if self.adders_per_stage is not None and not self.adders_per_stage > 0:
             raise CostError(f"adders_per_stage {self.adders_per_stage} is not positive")
 
     def measure(self, network: nn.Module, target: Target) -> HardwareReport:
@@ -110,7 +113,8 @@ class AnalyticCost:
         luts = [
             round(_lut(layer, bits) * layer.layer.positions) for layer, bits in zip(layers, conversions, strict=True)
         ]
-        latency, registers = _pipeline(spec, layers, conversions, self.adders_per_stage)
+        longest = self._longest_stage(target)
+        latency, registers = _pipeline(spec, layers, conversions, longest)
         names = [layer.layer.name for layer in layers]
         return HardwareReport(
             stage=self.stage,
@@ -129,8 +133,20 @@ class AnalyticCost:
                 LayerCost(name, lut=lut, ff=ff, dsp=0, bram18=0)
                 for name, lut, ff in zip(names, luts, registers, strict=True)
             ),
-            details=_details(layers, conversions, self.adders_per_stage),
+            details=_details(layers, conversions, longest),
         )
+
+    def _longest_stage(self, target: Target) -> float:
+        if self.adders_per_stage is not None:
+            return self.adders_per_stage
+        longest = self.delay_model.units(target.clock_period_ns)
+        if longest <= 0:
+            raise CostError(
+                f"a clock period of {target.clock_period_ns:g} ns is shorter than a register takes by "
+                f"{self.delay_model}",
+                hint="choose a longer clock period, or give the delay model of your device",
+            )
+        return longest
 
 
 def _details(

@@ -15,6 +15,9 @@ from trigger_prune.units import cycles_to_ns
 BUDGETED = ("lut", "ff", "dsp", "bram18", "uram", "latency_cycles", "ii", "latency_p99_us", "event_time_us")
 """Quantities that both a report and a Budget name."""
 
+CLOCK = "estimated_period_ns"
+"""Quantity that a latency budget limits by the clock period; see ``HardwareReport.excess``."""
+
 RESOURCES = ("lut", "ff", "dsp", "bram18", "uram")
 """Resources of an FPGA. Block RAM is counted in units of 18 Kbit: a RAMB36 is two."""
 
@@ -239,12 +242,20 @@ class HardwareReport:
         return self.lut / smaller.lut if smaller.lut else float("inf")
 
     def excess(self, budget: Budget) -> dict[str, float]:
-        """Use divided by limit, for every limit that is set and every quantity that is known."""
+        """Use divided by limit, for every limit that is set and every quantity that is known.
+
+        A latency in cycles says nothing when the slowest stage does not fit the clock period. Where the pipeline is
+        ours to cut (stage ``rtl_synth``), a latency budget therefore also limits the estimated clock period
+        (``details["estimated_period_ns"]``, by the stated delay model): fewer registers buy no latency.
+        """
         ratios: dict[str, float] = {}
         for name in BUDGETED:
             limit, used = getattr(budget, name), getattr(self, name)
             if limit is not None and used is not None:
                 ratios[name] = used / limit if limit else (float("inf") if used else 0.0)
+        period = self.details.get(CLOCK) if self.stage is CostStage.RTL_SYNTH else None
+        if budget.latency_cycles is not None and period is not None and self.clock_period_ns is not None:
+            ratios[CLOCK] = period / self.clock_period_ns
         return ratios
 
     def unstated(self, budget: Budget) -> tuple[str, ...]:

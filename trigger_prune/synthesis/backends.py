@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 
 from trigger_prune.config.project import CostConfig
 from trigger_prune.cost._base import CostModel
+from trigger_prune.cost.delay_model import DelayModel
 from trigger_prune.cost.report import CostStage
 from trigger_prune.errors import CostError
 
 if TYPE_CHECKING:
+    from trigger_prune.cost.analytic import AnalyticCost
     from trigger_prune.cost.hls.model import HlsAnalyticCost
     from trigger_prune.synthesis.refined_estimate import RefinedHlsCost
+    from trigger_prune.synthesis.rtl.cost import RtlCost
     from trigger_prune.synthesis.store.reports import ReportStore
 
 _RELEASE = re.compile(r"20\d\d\.\d(\.\d+)?")
@@ -74,22 +77,41 @@ def report_store(config: CostConfig, project_dir: Path = Path()) -> ReportStore:
 
 
 def _rtl(config: CostConfig, _: Path) -> CostModel:
+    return rtl_cost(config)
+
+
+def rtl_cost(config: CostConfig) -> RtlCost:
+    """The ``rtl`` backend with the options of ``config``."""
     from trigger_prune.synthesis.rtl.cost import RtlCost
 
     return RtlCost(
-        adders_per_stage=config.adders_per_stage,
+        adders_per_stage=config.adders_per_stage or RtlCost.adders_per_stage,
         timeout_s=config.timeout_s,
         memory_limit_mib=config.memory_limit_mib,
         pipeline_stages=config.pipeline_stages,
-        pipeline_for_clock=config.pipeline_clock,
+        pipeline_for_clock=cut_for_clock(config),
+        delay_model=DelayModel(config.register_ns, config.unit_ns),
         ecp5_seeds=config.ecp5_seeds,
     )
 
 
-def _analytic(config: CostConfig, _: Path) -> CostModel:
+def cut_for_clock(config: CostConfig) -> bool:
+    """Whether the pipeline of the rtl flow gets as many stages as the clock period needs."""
+    return config.adders_per_stage is None and config.pipeline_stages is None
+
+
+def analytic_cost(config: CostConfig) -> AnalyticCost:
+    """The formula for what the rtl flow measures, with the pipeline cut in the same way."""
     from trigger_prune.cost.analytic import AnalyticCost
 
-    return AnalyticCost(adders_per_stage=config.adders_per_stage)
+    delays = DelayModel(config.register_ns, config.unit_ns)
+    if cut_for_clock(config):
+        return AnalyticCost(adders_per_stage=None, delay_model=delays)
+    return AnalyticCost(adders_per_stage=config.adders_per_stage or AnalyticCost.adders_per_stage, delay_model=delays)
+
+
+def _analytic(config: CostConfig, _: Path) -> CostModel:
+    return analytic_cost(config)
 
 
 def _analytic_hls(config: CostConfig, project_dir: Path) -> CostModel:

@@ -15,7 +15,6 @@ from torch import fx
 
 from trigger_prune.config.load import LoadedProject
 from trigger_prune.config.project import CostConfig, make_target
-from trigger_prune.cost.analytic import AnalyticCost
 from trigger_prune.cost.report import CostStage, HardwareReport
 from trigger_prune.errors import ConfigError, CostError, ModelError, ToolError, VerificationError
 from trigger_prune.export.hls4ml_project import project_identifier, write_hls4ml_project
@@ -24,7 +23,7 @@ from trigger_prune.pipeline.artefacts import copy_atomically
 from trigger_prune.pipeline.stage import Stage, StageContext
 from trigger_prune.pipeline.stages.training import COST_KEYS, COST_LIMITS, MODEL_KEYS, model_files, trained_float_model
 from trigger_prune.report.files import write_text
-from trigger_prune.synthesis.backends import csynth_estimate, make_cost_model, with_store
+from trigger_prune.synthesis.backends import analytic_cost, csynth_estimate, make_cost_model, with_store
 from trigger_prune.synthesis.hls.cost import CsynthCost
 from trigger_prune.synthesis.hls.tools import find_hls_tool
 from trigger_prune.target import Target
@@ -155,7 +154,7 @@ def _compute_cost(context: StageContext) -> MeasuredCosts:
             hls_note="the target is a processor",
             csynth_note="the target is a processor",
         )
-    analytic = AnalyticCost(adders_per_stage=config.cost.adders_per_stage)
+    analytic = analytic_cost(config.cost)
     hls_dense, hls_deployed, hls_note = _predict_csynth(config.cost, context.project_dir, (dense, deployed), target)
     csynth, csynth_note = _csynth(context, deployed, deployed_report, target)
     return MeasuredCosts(

@@ -14,7 +14,6 @@ from torch import fx, nn
 
 from trigger_prune.config.project import CostConfig, make_budget, make_target
 from trigger_prune.cost._base import CostModel
-from trigger_prune.cost.analytic import AnalyticCost
 from trigger_prune.cost.hls.products import moved_to_lut
 from trigger_prune.cost.network import NetworkSpec
 from trigger_prune.cost.report import CostStage, HardwareReport
@@ -43,7 +42,7 @@ from trigger_prune.prune.trial import PruneTrial
 from trigger_prune.quantize.checkpoint import load_network, save_network
 from trigger_prune.sensitivity.findings import SensitivityScan
 from trigger_prune.sensitivity.scan import scan
-from trigger_prune.synthesis.backends import csynth_estimate, make_cost_model
+from trigger_prune.synthesis.backends import analytic_cost, csynth_estimate, make_cost_model
 from trigger_prune.target import Target
 from trigger_prune.train.history import FitHistory
 
@@ -174,7 +173,7 @@ def _estimate_for(
     config: CostConfig, project_dir: Path, cost_model: CostModel, network: fx.GraphModule
 ) -> Callable[[NetworkSpec, Target], HardwareReport]:
     """What sets the size of the loop's first cut: a formula for what the backend measures."""
-    adders = AnalyticCost(adders_per_stage=config.adders_per_stage)
+    adders = analytic_cost(config)
     if cost_model.stage is CostStage.RUNTIME:
         # No formula: the unpruned network itself is timed, which takes seconds.
         return lambda _spec, target: cost_model.measure(network, target)

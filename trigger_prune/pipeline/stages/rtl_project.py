@@ -16,10 +16,10 @@ from trigger_prune.errors import CostError, ToolError, UnsupportedLayerError, Ve
 from trigger_prune.pipeline.artefacts import copy_atomically
 from trigger_prune.pipeline.stage import Stage, StageContext
 from trigger_prune.pipeline.stages.deployment import deployed_network
-from trigger_prune.pipeline.stages.training import MODEL_KEYS, model_files
+from trigger_prune.pipeline.stages.training import MODEL_KEYS, PIPELINE_KEYS, model_files
 from trigger_prune.quantize.describe import describe_network
 from trigger_prune.quantize.freeze import freeze
-from trigger_prune.synthesis.rtl.cost import RtlCost
+from trigger_prune.synthesis.backends import rtl_cost
 from trigger_prune.synthesis.rtl.simulate import rtl_outputs
 from trigger_prune.synthesis.rtl.trace import check_trace, trace_network
 from trigger_prune.synthesis.vivado.scripts import vivado_project_of_rtl
@@ -53,11 +53,7 @@ def _compute(context: StageContext) -> tuple[RtlFiles, Path | None]:
     shutil.rmtree(folder, ignore_errors=True)
     network = deployed_network(context)
     spec, target = describe_network(network), make_target(config.target)
-    model = RtlCost(
-        adders_per_stage=config.cost.adders_per_stage,
-        pipeline_stages=config.cost.pipeline_stages,
-        pipeline_for_clock=config.cost.pipeline_clock,
-    )
+    model = rtl_cost(config.cost)
     try:
         frozen = freeze(network)
         comb = trace_network(frozen, spec.input_type, spec.input_shape)
@@ -114,9 +110,7 @@ RTL: Stage[Any] = Stage(
         *MODEL_KEYS,
         "target",
         "cost.backend",
-        "cost.adders_per_stage",
-        "cost.pipeline_stages",
-        "cost.pipeline_clock",
+        *PIPELINE_KEYS,
         "verify.rtl_events",
         "verify.fail_on_mismatch",
     ),

@@ -38,11 +38,12 @@ TRAIN_KEYS = (
 )
 """Keys of ``train`` that fine-tuning shares with training."""
 
+PIPELINE_KEYS = ("cost.adders_per_stage", "cost.pipeline_stages", "cost.register_ns", "cost.unit_ns")
+"""Keys that decide where the rtl flow puts its registers."""
+
 COST_KEYS = (
     "cost.backend",
-    "cost.adders_per_stage",
-    "cost.pipeline_stages",
-    "cost.pipeline_clock",
+    *PIPELINE_KEYS,
     "cost.ecp5_seeds",
     "cost.tool_version",
     "cost.provider",

@@ -22,7 +22,7 @@ from trigger_prune.synthesis.rtl.verilog import Language, RtlProject, write_veri
 from trigger_prune.synthesis.rtl.yosys import FAMILY, CellCounts, synthesize
 from trigger_prune.target import Target
 
-CLOCK_NOTE = "no place and route was run: that the clock period is reached is not proven"
+CLOCK_NOTE = "timing not closed: no place and route was run, the clock period comes from a stated delay model"
 
 LIMITS = (
     "fully unrolled, a new event every clock (II = 1): reuse factor, strategy and io_type do not apply",

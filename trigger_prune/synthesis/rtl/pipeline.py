@@ -4,37 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from trigger_prune.cost.delay_model import DelayModel
 from trigger_prune.errors import CostError
+
+__all__ = ["DelayModel", "adder_depth", "longest_stage", "path_delay", "stages_for_clock"]
 
 _ADDITIONS = (0, 1, 4)  # alkaid's operations a + b, a - b and a + constant
 _INPUT, _CONSTANT = -1, 5
-
-
-@dataclass(frozen=True)
-class DelayModel:
-    """Period of a stage = ``register_ns`` + ``unit_ns`` x its delay in alkaid's units (about one per adder).
-
-    The defaults are ASSUMED, of the size of UltraScale+ speed grade 2 with routing at moderate congestion. They were
-    fitted to no timing report: replace them by what place and route of a design of yours gave.
-    """
-
-    register_ns: float = 0.4
-    unit_ns: float = 0.8
-
-    def __post_init__(self) -> None:
-        if not (self.register_ns >= 0 and 0 < self.unit_ns < math.inf):
-            raise CostError(f"impossible delay model: {self}")
-
-    def period_ns(self, units: float) -> float:
-        """Estimated clock period of a stage of ``units``."""
-        return self.register_ns + self.unit_ns * units
-
-    def units(self, period_ns: float) -> float:
-        """Delay of a stage that just fits the period; not positive when the registers alone exceed it."""
-        return (period_ns - self.register_ns) / self.unit_ns
 
 
 def path_delay(ops: Sequence[Any]) -> float:
