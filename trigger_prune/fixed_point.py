@@ -140,7 +140,7 @@ class FixedPoint:
         # Beyond 2**900 a double saturates, or is a multiple of 2**width LSBs, just as 2**900 itself; this keeps the
         # scaling below from overflowing.
         scaled = np.ldexp(np.clip(x, -_HUGE, _HUGE), self.fraction)
-        codes: NDArray[np.float64] = _wrap_or_saturate(_round(scaled, self.rounding, np), self, np)
+        codes: NDArray[np.float64] = wrap_or_saturate(round_to_integers(scaled, self.rounding, np), self, np)
         return codes.astype(np.int64)
 
     def quantize(self, values: ArrayLike) -> NDArray[np.float64]:
@@ -204,7 +204,7 @@ def bits_for_range(low: float, high: float) -> tuple[int, bool]:
     return magnitude_bits + int(signed), signed
 
 
-def _round(scaled: Any, mode: Rounding, xp: Any) -> Any:
+def round_to_integers(scaled: Any, mode: Rounding, xp: Any) -> Any:
     """Round onto integers. ``xp`` is numpy or torch: both offer the same few functions."""
     if mode is Rounding.AP_TRN:
         return xp.floor(scaled)
@@ -223,7 +223,8 @@ def _round(scaled: Any, mode: Rounding, xp: Any) -> Any:
     return xp.where(up, whole + 1, xp.where(down, whole - 1, whole))
 
 
-def _wrap_or_saturate(code: Any, fixed: FixedPoint, xp: Any) -> Any:
+def wrap_or_saturate(code: Any, fixed: FixedPoint, xp: Any) -> Any:
+    """Codes within the range of ``fixed``, by its overflow mode. ``xp`` is numpy or torch."""
     low, high = fixed.min_code, fixed.max_code
     if fixed.overflow is Overflow.AP_WRAP:
         # In turns of the circle: a division by a power of two and the distance to the truncated value are exact,
@@ -246,10 +247,10 @@ def _fake_quantize_class() -> Any:
         def forward(ctx: Any, x: Tensor, fixed: FixedPoint) -> Tensor:
             # A multiplication by a power of two is exact, and much faster than torch.ldexp.
             scaled = x * (1.0 / fixed.lsb)
-            code = _round(scaled, fixed.rounding, torch)
+            code = round_to_integers(scaled, fixed.rounding, torch)
             if fixed.overflow is not Overflow.AP_WRAP:
                 ctx.save_for_backward((code >= fixed.min_code) & (code <= fixed.max_code))
-            quantized: Tensor = _wrap_or_saturate(code, fixed, torch) * fixed.lsb
+            quantized: Tensor = wrap_or_saturate(code, fixed, torch) * fixed.lsb
             return quantized
 
         @staticmethod

@@ -9,6 +9,7 @@ from trigger_prune.fixed_point import FixedPoint
 from trigger_prune.importance import CriterionData
 from trigger_prune.quantize.layers import FixedQuantizer, QuantConv1d, QuantConv2d, QuantLinear
 from trigger_prune.train.evaluate import Batches
+from trigger_prune.train.loss import event_losses
 
 WEIGHT = FixedPoint(8, 2, overflow="AP_SAT")
 ACTIVATION = FixedPoint(8, 3, signed=False, overflow="AP_SAT")
@@ -85,3 +86,23 @@ def events(shape: tuple[int, ...], n: int = 150, task: str = "classify", seed: i
         "autoencoder": torch.randn(n, 4, generator=generator, dtype=torch.float64),
     }[task]
     return CriterionData(Batches(features, targets, weights), task)  # type: ignore[arg-type]
+
+
+def trained_network() -> tuple[nn.Sequential, CriterionData]:
+    """A net of 4-8-3 trained on three overlapping clouds."""
+    torch.manual_seed(2)
+    target = torch.randint(0, 3, (400,))
+    x = (torch.randn(3, 4) * 1.5)[target] + torch.randn(400, 4)
+    data = CriterionData(Batches(x.double(), target, torch.rand(400).double() + 0.5))
+    fine = FixedPoint(16, 4, overflow="AP_SAT")
+    network = nn.Sequential(
+        QuantLinear(nn.Linear(4, 8), fine, fine), nn.ReLU(), QuantLinear(nn.Linear(8, 3), fine, fine)
+    ).double()
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.02, weight_decay=1e-3)
+    weights = data.batches.weights
+    for _ in range(300):
+        optimizer.zero_grad()
+        losses = event_losses(network(data.batches.features), target, "classify")
+        ((losses * weights).sum() / weights.sum()).backward()
+        optimizer.step()
+    return network, data

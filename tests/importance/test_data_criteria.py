@@ -12,19 +12,23 @@ from trigger_prune.importance import CriterionData, criterion_by_name, criterion
 from trigger_prune.train.evaluate import Batches
 
 DATA_NAMES = sorted(set(criterion_names(with_data=True)) - set(criterion_names(with_data=False)))
+COMBINED = ["taylor_fisher + 2 wanda", "obs * apoz", "attention + lamp by layer"]
 
 
 def test_names() -> None:
-    assert criterion_names(with_data=False) == ("lamp", "magnitude_l1", "magnitude_l2", "random")
+    assert criterion_names(with_data=False) == (
+        "batchnorm_scale", "lamp", "magnitude_l1", "magnitude_l2", "movement", "random",
+    )  # fmt: skip
     assert DATA_NAMES == [
-        "activation", "activation_variance", "apoz", "gradient", "obd", "obd_fisher", "obd_hessian", "taylor",
-        "taylor_fisher", "wanda",
+        "activation", "activation_variance", "apoz", "attention", "gradient", "obd", "obd_fisher", "obd_hessian", "obs",
+        "snip", "taylor", "taylor_fisher", "wanda",
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", DATA_NAMES)
+@pytest.mark.parametrize("name", [*DATA_NAMES, *COMBINED])
 def test_scores_do_not_depend_on_the_batch_size(name: str) -> None:
-    data = events((2, 8, 8))
+    # attention sees all of them a hundred times
+    data = events((2, 8, 8), 75 if "attention" in name else 150)
     criterion = criterion_by_name(name, with_data=True)
     network = mixed_network()
     whole = criterion.score(network, MIXED_LAYERS, replace(data, batch_size=1000))
@@ -36,7 +40,7 @@ def test_scores_do_not_depend_on_the_batch_size(name: str) -> None:
             torch.testing.assert_close(parts[layer], whole[layer], rtol=1e-6, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", [*DATA_NAMES, "random"])
+@pytest.mark.parametrize("name", [*DATA_NAMES, *COMBINED, "random"])
 def test_masked_weights_are_lowest_and_kept_ones_are_told_apart(name: str) -> None:
     network = mixed_network()
     scores = criterion_by_name(name, with_data=True).score(network, MIXED_LAYERS, events((2, 8, 8)))
@@ -48,7 +52,7 @@ def test_masked_weights_are_lowest_and_kept_ones_are_told_apart(name: str) -> No
         assert values[mask].unique().numel() > 1 or (name, layer) == ("apoz", "head")
 
 
-@pytest.mark.parametrize("name", [*DATA_NAMES, "random"])
+@pytest.mark.parametrize("name", [*DATA_NAMES, *COMBINED, "random"])
 @pytest.mark.parametrize("training", [True, False])
 def test_the_network_comes_back_bit_for_bit(name: str, training: bool) -> None:
     network = mixed_network().float().train(training)
@@ -87,7 +91,7 @@ def test_an_event_of_weight_three_is_three_events(name: str) -> None:
         torch.testing.assert_close(weighted[layer], expected[layer], rtol=1e-9, atol=1e-14)
 
 
-@pytest.mark.parametrize("name", [*DATA_NAMES, "random"])
+@pytest.mark.parametrize("name", [*DATA_NAMES, *COMBINED, "random"])
 def test_a_layer_scores_the_same_whatever_else_is_asked_for(name: str) -> None:
     layers = ["3", "0"]
     data = events((5,), 60)
@@ -113,7 +117,8 @@ def test_bad_input_is_named(name: str) -> None:
     with pytest.raises(ModelError, match="'1' is no quantised weight layer"):
         criterion.score(mlp_network(), ["1"], data)
     data.batches.features[3, 1] = torch.nan
-    with pytest.raises(ModelError, match=f"'{name}': a score of layer '[03]' is not finite"):
+    what = "the learned gate of an input feature" if name == "attention" else "a score of layer '[03]'"
+    with pytest.raises(ModelError, match=f"'{name}': {what} is not finite"):
         criterion.score(mlp_network(), ["0", "3"], data)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import spearmanr
-from scored_networks import MIXED_LAYERS, WEIGHT, events, mixed_network, mlp_network, sequence_network
+from scored_networks import MIXED_LAYERS, WEIGHT, events, mixed_network, mlp_network, sequence_network, trained_network
 from torch import Tensor, nn
 
 from trigger_prune.errors import ConfigError
@@ -177,29 +177,9 @@ def test_obd_is_the_exact_change_of_a_quadratic_at_its_minimum(name: str) -> Non
     np.testing.assert_allclose(score, removal_losses(network, ["0"], data), rtol=1e-4, atol=1e-9)
 
 
-def trained() -> tuple[nn.Sequential, CriterionData]:
-    """A net of 4-8-3 trained on three overlapping clouds."""
-    torch.manual_seed(2)
-    target = torch.randint(0, 3, (400,))
-    x = (torch.randn(3, 4) * 1.5)[target] + torch.randn(400, 4)
-    data = CriterionData(Batches(x.double(), target, torch.rand(400).double() + 0.5))
-    fine = FixedPoint(16, 4, overflow="AP_SAT")
-    network = nn.Sequential(
-        QuantLinear(nn.Linear(4, 8), fine, fine), nn.ReLU(), QuantLinear(nn.Linear(8, 3), fine, fine)
-    ).double()
-    optimizer = torch.optim.Adam(network.parameters(), lr=0.02, weight_decay=1e-3)
-    weights = data.batches.weights
-    for _ in range(300):
-        optimizer.zero_grad()
-        losses = event_losses(network(data.batches.features), target, "classify")
-        ((losses * weights).sum() / weights.sum()).backward()
-        optimizer.step()
-    return network, data
-
-
 @pytest.mark.parametrize(("name", "least"), [("obd", 0.9), ("obd_hessian", 0.9), ("obd_fisher", 0.8)])
 def test_obd_ranks_as_brute_force_on_a_trained_net(name: str, least: float) -> None:
-    network, data = trained()
+    network, data = trained_network()
     scores = criterion_by_name(name, with_data=True).score(network, ["0", "2"], data)
     joined = np.concatenate([values.flatten().numpy() for values in scores.values()])
     truth = removal_losses(network, ["0", "2"], data)

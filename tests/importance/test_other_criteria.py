@@ -10,10 +10,12 @@ from torch import nn
 
 from trigger_prune.errors import ModelError
 from trigger_prune.fixed_point import FixedPoint
-from trigger_prune.importance import BatchNormScale, Movement
+from trigger_prune.importance import BatchNormScale, Movement, criterion_by_name
+from trigger_prune.importance._base import Accumulating
+from trigger_prune.importance.batch_norm_scale import META_KEY
 from trigger_prune.importance.random_score import RandomScore
 from trigger_prune.quantize.convert import quantize_model
-from trigger_prune.quantize.layers import FixedQuantizer, QuantLinear
+from trigger_prune.quantize.layers import QuantLinear
 from trigger_prune.train.fit import FitSettings, fit
 from trigger_prune.train.loss import event_losses
 
@@ -59,10 +61,31 @@ def test_batch_norm_scales_survive_the_folding() -> None:
     expected = np.repeat([[1.0], [3.0], [0.0], [0.25]], 12, axis=1)
     expected[1, 3] = 0
     np.testing.assert_allclose(scores["dense"].numpy(), expected)
-    with pytest.raises(ModelError, match="'head' had no BatchNorm\n  -> layers with one: conv, dense"):
-        BatchNormScale(model).score(network, ["head"])
+    # the layer without one: above all others, by magnitude
+    head = network.head.weight.detach().double().abs().numpy()
+    np.testing.assert_allclose(BatchNormScale(model).score(network, ["head"])["head"].numpy(), 3.0 + head)
     with pytest.raises(ModelError, match="no BatchNorm behind a weight layer"):
         BatchNormScale(network)
+
+
+def test_batch_norm_scale_by_name_reads_what_the_network_carries() -> None:
+    torch.manual_seed(0)
+    model = Normed().eval()
+    precision = SimpleNamespace(weight_bits=8, activation_bits=8, rounding="AP_TRN")
+    network = quantize_model(model, torch.rand(32, 1, 3, 3), FixedPoint(8, 1), precision)
+    network.meta.pop(META_KEY, None)
+    criterion = criterion_by_name("batchnorm_scale")
+    with pytest.raises(
+        ModelError, match=r"the network has no BatchNorm behind a weight layer.*\n  -> .*batch_norm: true"
+    ):
+        criterion.score(network, ["conv"])
+    network.meta[META_KEY] = {"conv": model.conv_norm.weight, "dense": model.dense_norm.weight}
+    layers = ["head", "conv", "dense"]
+    expected, found = BatchNormScale(model).score(network, layers), criterion.score(network, layers)
+    assert list(found) == layers and all(torch.equal(found[name], expected[name]) for name in layers)
+    network.meta[META_KEY] = {"conv": torch.ones(2)}
+    with pytest.raises(ModelError, match="layer 'conv' has 3 units, its BatchNorm 2"):
+        criterion.score(network, ["conv"])
 
 
 def test_movement_is_the_sum_of_minus_weight_times_gradient() -> None:
@@ -106,9 +129,29 @@ def test_movement_points_away_from_zero() -> None:
     assert grown > 0 > shrunk
 
 
-def test_movement_without_training_is_refused() -> None:
-    network = nn.Sequential(mlp_network()[0], FixedQuantizer(FixedPoint(8, 2)))
-    with Movement(network) as movement:
-        pass
-    with pytest.raises(ModelError, match="no training step of layer '0' was recorded"):
-        movement.score(network, ["0"])
+def test_movement_before_any_step_has_the_order_of_the_magnitudes() -> None:
+    network = mlp_network()
+    criterion = criterion_by_name("movement")
+    assert isinstance(criterion, Accumulating)
+    squares = criterion_by_name("magnitude_l2").score(network, ["0", "3"])
+    with criterion.watch(network) as seen:
+        for scores in (seen.score(network, ["0", "3"]), criterion.score(network, ["0", "3"])):
+            for layer, values in scores.items():
+                mask = network.get_submodule(layer).weight_mask != 0
+                assert torch.equal(values[mask], squares[layer][mask]) and bool((values[~mask] == -torch.inf).all())
+
+
+def test_movement_by_name_is_that_of_the_training_it_watched() -> None:
+    x = events((5,), 64).batches.features
+    runs = []
+    for watched in (criterion_by_name("movement").watch, Movement):
+        network = mlp_network()
+        with watched(network) as seen:
+            network(x).square().sum().backward()
+            during = seen.score(network, ["0", "3"])
+        network(x).square().sum().backward()
+        after = seen.score(network, ["0", "3"])
+        assert all(torch.equal(during[layer], after[layer]) for layer in after)
+        runs.append(after)
+    assert all(torch.equal(runs[0][layer], runs[1][layer]) for layer in runs[0])
+    assert float(runs[0]["0"].min()) == -torch.inf and float(runs[0]["3"].max()) > 0

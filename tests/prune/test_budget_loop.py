@@ -15,12 +15,13 @@ from trigger_prune.cost.network import NetworkSpec
 from trigger_prune.cost.report import CostStage, HardwareReport, RuntimeCost
 from trigger_prune.errors import BudgetError, CostError
 from trigger_prune.fixed_point import FixedPoint
-from trigger_prune.prune.fine_tune import ramp
+from trigger_prune.prune.fine_tune import RampPlan, ramp
 from trigger_prune.prune.loop import LoopInputs, PruneResult, describe_cost, prune_to_budget
 from trigger_prune.prune.trial import PruneTrial
 from trigger_prune.quantize.convert import quantize_model
 from trigger_prune.quantize.describe import describe_network
 from trigger_prune.structure.masks import masked_fraction
+from trigger_prune.structure.shrink.quantised import shrink_network
 from trigger_prune.target import Budget, Target
 from trigger_prune.train.evaluate import Batches, evaluate
 from trigger_prune.train.fit import FitSettings
@@ -77,6 +78,11 @@ def loop_inputs(cost: FakeCost, budget: Budget, **config: object) -> LoopInputs:
     )
 
 
+def built(network: fx.GraphModule) -> NetworkSpec:
+    """What is measured: neurons and inputs without effect are taken out first."""
+    return describe_network(shrink_network(network).network)
+
+
 def state_of(result: PruneResult) -> dict[str, bytes]:
     return {name: value.numpy().tobytes() for name, value in result.network.state_dict().items()}
 
@@ -94,7 +100,7 @@ def test_meets_the_budget_with_the_most_accurate_trial_within_it() -> None:
     within = [trial for trial in result.trials if trial.cost.lut <= 1500]
     assert chosen.meets_budget and chosen.validation_accuracy == max(trial.validation_accuracy for trial in within)
     # what is said about the chosen trial is true of the network that came back
-    spec = describe_network(result.network)
+    spec = built(result.network)
     assert spec.nonzeros == chosen.nonzeros and CONSTANT_LUT + 10 * spec.nonzeros == chosen.cost.lut <= 1500
     assert spec.content_hash() == chosen.cost.content_hash
     again = evaluate(result.network, inputs.validation, "classify")
@@ -102,7 +108,8 @@ def test_meets_the_budget_with_the_most_accurate_trial_within_it() -> None:
     assert again.accuracy == chosen.validation_accuracy
     assert chosen.sparsity == pytest.approx(masked_fraction(result.network), abs=1e-12)
     assert chosen.layer_sparsity == {
-        layer.name: pytest.approx(float((layer.weight == 0).mean())) for layer in spec.layers
+        layer.name: pytest.approx(float((layer.weight == 0).mean()))
+        for layer in describe_network(result.network).layers
     }
     assert chosen.cost.lut > 0.7 * 1500  # not pruned far below what was asked for
     assert describe_cost(chosen.cost) == f"{chosen.cost.lut} LUT, {chosen.cost.lut // 2} FF, " + (
@@ -134,11 +141,9 @@ def test_the_final_ramp_starts_from_the_unpruned_network() -> None:
         inputs.train,
         inputs.validation,
         settings,
-        sparsity=last.sparsity,
-        criterion="magnitude_l1",
-        scope="global",
+        RampPlan(last.sparsity),
     )
-    assert describe_network(alone).content_hash() == last.cost.content_hash
+    assert built(alone).content_hash() == last.cost.content_hash
 
 
 def test_weights_cut_in_vain_come_back_in_the_final_ramp() -> None:
@@ -153,7 +158,7 @@ def test_weights_cut_in_vain_come_back_in_the_final_ramp() -> None:
     final = [trial for trial in result.trials if trial.phase == "final"]
     assert search[-1].cost.lut < 0.8 * budget, "the search was to overshoot"
     assert final[-1].sparsity < search[-1].sparsity
-    assert 0.85 * budget < result.trials[-1].cost.lut <= budget
+    assert 0.7 * budget < result.trials[-1].cost.lut <= budget
 
 
 def test_a_final_network_that_leaves_the_budget_is_trimmed() -> None:
@@ -190,7 +195,7 @@ def test_a_final_ramp_that_never_fits_ends_with_the_network_before_it() -> None:
     result = prune_to_budget(start(), inputs, on_trial=rounds.append)
     assert len(result.trials) == 5
     (chosen,) = [trial for trial in result.trials if trial.chosen]
-    assert chosen.phase == "ramp" and describe_network(result.network).content_hash() == chosen.cost.content_hash
+    assert chosen.phase == "ramp" and built(result.network).content_hash() == chosen.cost.content_hash
 
 
 def test_a_final_network_without_logic_does_not_end_the_run() -> None:
@@ -204,7 +209,7 @@ def test_a_final_network_without_logic_does_not_end_the_run() -> None:
     with pytest.warns(UserWarning, match=r"round \d+ \(final\) cannot be measured and is left out: no logic to build"):
         result = prune_to_budget(start(), loop_inputs(FakeCost(collapses), Budget(lut=2000)), on_trial=rounds.append)
     assert result.trials[-1].phase == "ramp" and result.trials[-1].chosen
-    assert describe_network(result.network).content_hash() == result.trials[-1].cost.content_hash
+    assert built(result.network).content_hash() == result.trials[-1].cost.content_hash
 
     def nothing(_call: int, _lut: float) -> float:
         raise CostError("no logic to build")

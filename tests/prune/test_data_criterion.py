@@ -7,7 +7,7 @@ from torch import fx, nn
 
 from trigger_prune.fixed_point import FixedPoint
 from trigger_prune.importance import CriterionData, criterion_by_name, criterion_names
-from trigger_prune.prune.fine_tune import criterion_events, ramp
+from trigger_prune.prune.fine_tune import RampPlan, criterion_events, ramp
 from trigger_prune.quantize.convert import quantize_model
 from trigger_prune.sensitivity.layers import scan_layers
 from trigger_prune.structure.masks import masked_fraction, prunable_layers
@@ -38,7 +38,7 @@ def test_every_criterion_prunes_to_the_sparsity_asked_for(criterion: str) -> Non
     batches = events()
     pruned = network(batches)
     settings = FitSettings("prune", epochs=4, batch_size=100, learning_rate=2e-3, seed=3)
-    ramp(pruned, batches, batches, settings, sparsity=0.5, criterion=criterion, scope="global")
+    ramp(pruned, batches, batches, settings, RampPlan(0.5, criterion=criterion))
     assert masked_fraction(pruned) == pytest.approx(0.5, abs=0.01)
 
 
@@ -47,7 +47,7 @@ def test_weights_of_inputs_without_signal_go_first(criterion: str) -> None:
     batches = events()
     pruned = network(batches)
     settings = FitSettings("prune", epochs=4, batch_size=100, learning_rate=2e-3, seed=3)
-    ramp(pruned, batches, batches, settings, sparsity=0.4, criterion=criterion, scope="global")
+    ramp(pruned, batches, batches, settings, RampPlan(0.4, criterion=criterion))
     first = next(iter(prunable_layers(pruned).values())).weight_mask
     assert float(first[:, 4:].sum()) == 0.0 and float(first[:, 0].sum()) >= 12
 

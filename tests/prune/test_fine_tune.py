@@ -1,13 +1,14 @@
-from itertools import pairwise
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor, fx, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from trigger_prune.fixed_point import FixedPoint
-from trigger_prune.prune.fine_tune import polish, ramp
-from trigger_prune.prune.schedule import cubic_sparsity
+from trigger_prune.prune.fine_tune import RampPlan, polish, ramp
 from trigger_prune.quantize.convert import quantize_model
 from trigger_prune.structure.masks import masked_fraction, prunable_layers
 from trigger_prune.train.evaluate import Batches
@@ -39,41 +40,86 @@ def weights(net: fx.GraphModule) -> Tensor:
     return torch.cat([layer.weight.detach().flatten() for layer in prunable_layers(net).values()])
 
 
-@pytest.mark.parametrize("epochs", [1, 2, 3, 8])
-@pytest.mark.parametrize("batch_size", [32, 512])
-def test_the_ramp_ends_at_the_sparsity_asked_for(epochs: int, batch_size: int) -> None:
-    net = network()
-    history = ramp(
-        net, events(), events(), settings(epochs, batch_size), sparsity=0.7, criterion="magnitude_l1", scope="global"
-    )
-    n = masks(net).numel()
-    assert int((masks(net) == 0).sum()) == round(0.7 * n)
-    assert bool((weights(net)[masks(net) == 0] == 0).all())
-    # the epoch that was kept already had the final mask
-    assert history.best.sparsity == pytest.approx(round(0.7 * n) / n)
+@contextmanager
+def before_every_step(look: object) -> Iterator[None]:
+    """``look(optimizer)`` before every optimiser step, which is after the hooks of the step before it."""
+    handle = register_optimizer_step_pre_hook(lambda optimizer, *_: look(optimizer))  # type: ignore[operator]
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
-def test_the_ramp_follows_the_cubic_and_never_gives_weights_back() -> None:
-    net = network()
-    layer = net.get_submodule("0")
-    seen: list[Tensor] = []
-    layer.register_forward_pre_hook(lambda *_: seen.append(masks(net)) if net.training else None)
-    ramp(net, events(), events(), settings(20), sparsity=0.8, criterion="magnitude_l1", scope="global")
-    total = 20 * 16
-    assert len(seen) == total
-    for before, after in pairwise(seen):
-        assert bool((after <= before).all())
-    for step in (0, 25, 75, 150, 160, 300):
-        wanted = cubic_sparsity(step, total // 2, 0.0, 0.8)
-        assert int((seen[step] == 0).sum()) == round(wanted * masks(net).numel())
+def masked_moments(net: fx.GraphModule, optimizer: torch.optim.Optimizer, name: str) -> Tensor:
+    layers = prunable_layers(net).values()
+    return torch.cat([optimizer.state[layer.weight][name][layer.weight_mask == 0] for layer in layers])
 
 
 def test_polishing_keeps_the_mask_and_improves_the_loss() -> None:
     net = network()
-    ramp(net, events(), events(), settings(2), sparsity=0.5, criterion="magnitude_l2", scope="layer")
+    ramp(net, events(), events(), settings(2), RampPlan(0.5, criterion="magnitude_l2", scope="layer"))
     before = masks(net)
     history = polish(net, events(), events(), settings(10))
     assert torch.equal(masks(net), before)
     assert bool((weights(net)[before == 0] == 0).all()) and bool((weights(net)[before == 1] != 0).all())
     assert masked_fraction(net) == pytest.approx(0.5)
     assert history.best.validation_loss < history.epochs[0].validation_loss
+
+
+def test_polishing_never_moves_a_masked_weight_nor_its_moments() -> None:
+    net = network()
+    # a mask over weights that are not zero: weight decay and momentum have something to work on
+    for layer in prunable_layers(net).values():
+        layer.weight_mask.flatten()[::3] = 0
+    before = masks(net)
+    assert bool((weights(net)[before == 0] != 0).any())
+    steps = 0
+
+    def look(optimizer: torch.optim.Optimizer) -> None:
+        nonlocal steps
+        if steps:
+            assert bool((weights(net)[before == 0] == 0).all())
+            for name in ("exp_avg", "exp_avg_sq"):
+                assert bool((masked_moments(net, optimizer, name) == 0).all())
+            kept = list(prunable_layers(net).values())
+            assert any(bool((optimizer.state[layer.weight]["exp_avg"] != 0).any()) for layer in kept)
+        steps += 1
+
+    with before_every_step(look):
+        polish(net, events(), events(), settings(4))
+    assert steps == 4 * 16
+    assert torch.equal(masks(net), before) and bool((weights(net)[before == 0] == 0).all())
+
+
+def test_weights_masked_on_the_ramp_lose_their_momentum_at_once() -> None:
+    """Between the cut and the end of the same step AdamW moves them; what is left after the step is zero."""
+    net = network()
+    moved, checked = 0, 0
+
+    def after_adam(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        nonlocal moved
+        mask = masks(net)
+        moved += int(((weights(net) != 0) & (mask == 0)).sum())
+
+    def look(optimizer: torch.optim.Optimizer) -> None:
+        nonlocal checked
+        if optimizer.state:
+            # those masked since the last step still have momentum; no others
+            fresh = seen[-1] - masks(net) if seen else torch.zeros_like(masks(net))
+            nonzero = torch.cat(
+                [optimizer.state[layer.weight]["exp_avg"].flatten() for layer in prunable_layers(net).values()]
+            )
+            assert bool((nonzero[(masks(net) == 0) & (fresh == 0)] == 0).all())
+            checked += 1
+        seen.append(masks(net))
+
+    seen: list[Tensor] = []
+    handle = register_optimizer_step_post_hook(after_adam)
+    try:
+        with before_every_step(look):
+            ramp(net, events(), events(), settings(6), RampPlan(0.8))
+    finally:
+        handle.remove()
+    assert checked == 6 * 16 - 1
+    # otherwise the test would say nothing
+    assert moved > 0

@@ -1,20 +1,8 @@
 import math
-from itertools import pairwise
 
 import pytest
 
-from trigger_prune.prune.schedule import cubic_sparsity, density_between, next_density
-
-
-def test_cubic_ramp_is_the_closed_form_and_ends_at_the_end() -> None:
-    assert cubic_sparsity(0, 100, 0.2, 0.9) == pytest.approx(0.2)
-    assert cubic_sparsity(50, 100, 0.2, 0.9) == pytest.approx(0.9 - 0.7 / 8)
-    assert cubic_sparsity(100, 100, 0.2, 0.9) == 0.9 == cubic_sparsity(10_000, 100, 0.2, 0.9)
-    assert cubic_sparsity(0, 0, 0.2, 0.9) == 0.9
-    values = [cubic_sparsity(step, 100, 0.0, 0.8) for step in range(101)]
-    cuts = [b - a for a, b in pairwise(values)]
-    assert all(cut > 0 for cut in cuts)
-    assert all(later < earlier for earlier, later in pairwise(cuts))
+from trigger_prune.prune.schedule import density_between, next_density
 
 
 @pytest.mark.parametrize("ratio", [1.0001, 1.1, 2.0, 50.0, math.inf])

@@ -20,11 +20,15 @@ from trigger_prune.structure.resize import (
     input_layers,
     merge_inputs,
     resize_inputs,
-    used_inputs,
 )
+from trigger_prune.structure.shrink.quantised import drop_unread_inputs
 
 INPUT = FixedPoint(8, 3)
 BITS = SimpleNamespace(weight_bits=6, activation_bits=6, rounding="AP_TRN")
+
+
+def used_inputs(network: fx.GraphModule) -> list[int]:
+    return list(drop_unread_inputs(copy.deepcopy(network)))
 
 
 class TwoBranches(nn.Module):

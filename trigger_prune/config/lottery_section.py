@@ -23,7 +23,7 @@ class LotteryConfig(Section):
     rewind_step: Annotated[int, Field(ge=0)] = Field(
         default=100,
         description="Optimiser step whose weights a ticket starts from again; 0 is the draw itself. Networks beyond "
-        "the smallest need some steps before their tickets are stable.",
+        "the smallest need some steps, a few per cent of the training, before their tickets are stable.",
     )
     scope: Literal["global", "layer"] = Field(
         default="global",
@@ -42,7 +42,9 @@ class LotteryConfig(Section):
         default=0.95, description="Confidence level of the intervals on differences between networks."
     )
     early_bird_distance: Annotated[float, Field(gt=0, lt=1)] = Field(
-        default=0.1, description="The early-bird search ends when masks of successive epochs differ by less than this."
+        default=0.1,
+        description="The early-bird search ends when the masks of successive epochs differ by less than this fraction of "
+        "the weights that they keep (above 50 % density: of all weights).",
     )
     early_bird_window: PositiveInt = Field(default=5, description="Successive distances that have to be that small.")
     transfer_from: str | None = Field(

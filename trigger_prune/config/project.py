@@ -8,6 +8,7 @@ from pydantic import Field
 
 from trigger_prune.config._section import Section, Seed
 from trigger_prune.config.event_sections import DataConfig, InputConfig, LuminosityConfig, PhysicsConfig, SplitConfig
+from trigger_prune.config.lottery_section import LotteryConfig
 from trigger_prune.config.pruning_sections import PruneConfig, SensitivityConfig
 from trigger_prune.config.target_sections import BudgetConfig, CostConfig, TargetConfig, VerifyConfig
 from trigger_prune.config.training_sections import (
@@ -25,6 +26,7 @@ __all__ = [
     "CostConfig",
     "DataConfig",
     "InputConfig",
+    "LotteryConfig",
     "LuminosityConfig",
     "ModelConfig",
     "PhysicsConfig",
@@ -74,6 +76,7 @@ class ProjectConfig(Section):
     baseline: BaselineConfig = Field(default_factory=BaselineConfig)
     sensitivity: SensitivityConfig = Field(default_factory=SensitivityConfig)
     prune: PruneConfig = Field(default_factory=PruneConfig)
+    lottery: LotteryConfig = Field(default_factory=LotteryConfig)
     budget: BudgetConfig = Field(default_factory=BudgetConfig)
     target: TargetConfig = Field(default_factory=TargetConfig)
     cost: CostConfig = Field(default_factory=CostConfig)

@@ -159,9 +159,11 @@ def _details(
         "lut_relative_error_90": LUT_ERROR_90,
         "ff_relative_error_median": FF_ERROR_MEDIAN,
         "ff_relative_error_90": FF_ERROR_90,
+        "delay_units": sum(layer_delay(live, bits) for live, bits in zip(layers, conversions, strict=True)),
         "layers": [
             {
                 "name": live.layer.name,
+                "delay_units": layer_delay(live, bits),
                 "adder_bits": live.trees.adder_bits * live.layer.positions,
                 "terms": live.trees.terms * live.layer.positions,
                 "inputs_used": live.trees.inputs,
@@ -173,6 +175,11 @@ def _details(
             for live, bits in zip(layers, conversions, strict=True)
         ],
     }
+
+
+def layer_delay(live: LiveLayer, bits: ConversionBits) -> float:
+    """Longest path through a layer in alkaid's units: its levels of adders, and its saturation."""
+    return sum(1.07 + 0.025 * width for width in live.trees.level_bits) + (1.0 if bits.saturation else 0.0)
 
 
 def _sharing(live: LiveLayer) -> float:

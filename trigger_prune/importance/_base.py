@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -76,6 +77,19 @@ class Criterion(Protocol):
         ...
 
 
+@runtime_checkable
+class Accumulating(Protocol):
+    """A criterion that gathers what it needs while a network trains; whoever trains enters ``watch`` around it."""
+
+    def watch(self, network: nn.Module) -> AbstractContextManager[Criterion]:
+        """``with criterion.watch(network) as seen:`` records every training step of the block.
+
+        ``seen`` is the criterion that has seen the steps so far. It can be asked at any time, in the block and after
+        it, and leaves the network as it is.
+        """
+        ...
+
+
 _WITHOUT_DATA: dict[str, Criterion] = {}
 _WITH_DATA: dict[str, Criterion] = {}
 
@@ -98,16 +112,20 @@ def criterion_names(*, with_data: bool) -> tuple[str, ...]:
 
 
 def criterion_by_name(name: str, *, with_data: bool = False) -> Criterion:
-    """The registered criterion.
+    """The registered criterion, or several together: ``taylor_fisher + 2 wanda``, see importance/combine.py.
 
     with_data   the caller passes ``CriterionData`` to ``score``; without, criteria that need events are refused here,
                 before any work is done
-    Raises ConfigError that lists the names there are.
+    Raises ConfigError that lists the names there are, or says what is wrong with a combination.
     """
+    if not name.isidentifier():
+        from trigger_prune.importance.combine import parse_combination
+
+        return parse_combination(name, with_data=with_data)
     names = criterion_names(with_data=with_data)
     if name in names:
         return _WITHOUT_DATA.get(name) or _WITH_DATA[name]
-    if name in _WITH_DATA:
+    if name in _WITH_DATA and not with_data:
         raise ConfigError(
             f"importance criterion {name!r} needs events, and none are passed to it here",
             hint=f"criteria without events: {', '.join(names)}; "

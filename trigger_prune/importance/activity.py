@@ -1,6 +1,7 @@
 """Criteria of units: how much a neuron or channel does while events pass through.
 
-All weights that feed a unit share its score, so these criteria suit structures; single weights tie.
+All weights that feed a unit share its score, so these criteria suit structures; single weights tie. A group scores the
+mean of its units.
 APoZ: H. Hu et al., "Network trimming", 2016 (arXiv:1607.03250).
 """
 
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from trigger_prune.importance._base import (
     CriterionData,
@@ -21,6 +22,8 @@ from trigger_prune.importance._base import (
     require_finite,
 )
 from trigger_prune.importance.observed import layer_values, units_first
+from trigger_prune.importance.unit_groups import mean_over_units
+from trigger_prune.structure._base import Groups
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,11 @@ class ActivityCriterion:
                 for name, layer in layers.items()
             },
         )
+
+    def score_groups(self, network: fx.GraphModule, groups: Groups, data: CriterionData | None = None) -> Tensor:
+        """See ``GroupCriterion.score_groups``: the mean over the units that a group has weights of."""
+        units = self.unit_scores(network, list(groups.ids), require_data(self.name, data))
+        return mean_over_units(network, groups, require_finite(self.name, units))
 
     def unit_scores(self, network: nn.Module, layer_names: Sequence[str], data: CriterionData) -> dict[str, Tensor]:
         """Score of every unit of the named layers, float64 ``(units,)``."""

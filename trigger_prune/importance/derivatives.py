@@ -7,7 +7,7 @@ itself is never touched and sums over events do not depend on how they were cut 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from trigger_prune.errors import ModelError
-from trigger_prune.fixed_point import FixedPoint, Overflow, _round, _wrap_or_saturate
+from trigger_prune.fixed_point import FixedPoint, Overflow, round_to_integers, wrap_or_saturate
 from trigger_prune.importance._base import CriterionData, named_weight_layers
 from trigger_prune.quantize.layers import WEIGHT_LAYERS, FixedQuantizer
+from trigger_prune.structure._base import Groups
 from trigger_prune.train.evaluate import Batches
 from trigger_prune.train.loss import Task, event_losses
 
@@ -40,8 +41,8 @@ class _Composed(FixedPoint):
     """``FixedPoint.fake_quantize`` out of plain operations: torch.func cannot look into a custom autograd function."""
 
     def fake_quantize(self, x: Tensor) -> Tensor:
-        code = _round(x.detach() * (1.0 / self.lsb), self.rounding, torch)
-        values: Tensor = _wrap_or_saturate(code, self, torch) * self.lsb
+        code = round_to_integers(x.detach() * (1.0 / self.lsb), self.rounding, torch)
+        values: Tensor = wrap_or_saturate(code, self, torch) * self.lsb
         # the difference is exactly zero: it brings the gradient and leaves the value on its grid
         straight = values + (x - x.detach())
         if self.overflow is Overflow.AP_WRAP:
@@ -112,18 +113,41 @@ def mean_gradients(twin: Twin, data: CriterionData) -> dict[str, Tensor]:
 
 def mean_over_events(twin: Twin, data: CriterionData, function: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
     """Weighted mean over the events of ``function(g)``, elementwise, with g the gradient of one event's own loss."""
+    totals = {name: torch.zeros_like(weight) for name, weight in twin.weights.items()}
+    for gradients, shares in _event_gradients(twin, data):
+        for name, total in totals.items():
+            total += torch.tensordot(shares, function(gradients[name]), dims=1)
+    return totals
+
+
+def group_moments(twin: Twin, data: CriterionData, groups: Groups, factors: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """``E[s]`` and ``E[s^2]`` of every group, ``(count,)`` on the CPU: s is the sum over the group of factor times g.
+
+    factors   one per weight, by layer; g is the gradient of one event's own loss, E the weighted mean over events
+    """
+    mean = torch.zeros(groups.count, dtype=torch.float64, device=twin.device)
+    mean_square = torch.zeros_like(mean)
+    for gradients, shares in _event_gradients(twin, data):
+        sums = mean.new_zeros(len(shares), groups.count)
+        for name, ids in groups.ids.items():
+            inside = (ids >= 0).flatten().to(twin.device)
+            products = (gradients[name] * factors[name]).flatten(1)[:, inside]
+            sums.index_add_(1, ids.flatten().to(twin.device)[inside], products)
+        mean += shares @ sums
+        mean_square += shares @ sums.square()
+    return mean.cpu(), mean_square.cpu()
+
+
+def _event_gradients(twin: Twin, data: CriterionData) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+    """For every part of the events the gradients of single events, ``(events, *weight)`` by layer, and the shares."""
 
     def loss(weights: dict[str, Tensor], features: Tensor, target: Tensor) -> Tensor:
         outputs = twin.outputs(weights, features.unsqueeze(0))
         return event_losses(outputs, target.unsqueeze(0), data.task).sum()
 
     single = vmap(grad(loss), in_dims=(None, 0, 0))
-    totals = {name: torch.zeros_like(weight) for name, weight in twin.weights.items()}
     for part, shares in data.parts(twin.device, events_at_once(twin)):
-        gradients = single(twin.weights, part.features, part.targets)
-        for name, total in totals.items():
-            total += torch.tensordot(shares, function(gradients[name]), dims=1)
-    return totals
+        yield single(twin.weights, part.features, part.targets), shares
 
 
 def events_at_once(twin: Twin) -> int:

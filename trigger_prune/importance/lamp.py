@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
-from trigger_prune.importance._base import CriterionData, named_weight_layers, register
+from trigger_prune.importance._base import CriterionData, kept_weight, named_weight_layers, register
+from trigger_prune.structure._base import Groups
 
 
 class Lamp:
@@ -24,13 +25,26 @@ class Lamp:
     ) -> dict[str, Tensor]:
         """Masked weights count as zero; equal magnitudes share the sum up to the last of them."""
         return {
-            name: _lamp(layer.weight, layer.weight_mask)
+            name: _lamp(kept_weight(layer).square())
             for name, layer in named_weight_layers(network, layer_names).items()
         }
 
+    def score_groups(self, network: fx.GraphModule, groups: Groups, data: CriterionData | None = None) -> Tensor:
+        """See ``GroupCriterion.score_groups``: the same with the groups' sums of ``w^2``, among those of one layer.
 
-def _lamp(weight: Tensor, mask: Tensor) -> Tensor:
-    squares = (weight.detach().double() * mask.double()).square().flatten()
+        A group that reaches over several layers counts among those of its first.
+        """
+        layers = named_weight_layers(network, list(groups.ids))
+        sums = groups.sums({name: kept_weight(layer).square() for name, layer in layers.items()})
+        homes, result = groups.home(), torch.zeros_like(sums)
+        for name in dict.fromkeys(homes):
+            mine = torch.tensor([home == name for home in homes])
+            result[mine] = _lamp(sums[mine])
+        return result
+
+
+def _lamp(values: Tensor) -> Tensor:
+    squares = values.flatten()
     ordered, order = torch.sort(squares)
     # largest-to-smallest running sum, turned round: at each place the sum of everything not smaller
     remaining = ordered.flip(0).cumsum(0).flip(0)
@@ -38,7 +52,7 @@ def _lamp(weight: Tensor, mask: Tensor) -> Tensor:
     first = torch.searchsorted(ordered, ordered)
     scores = torch.zeros_like(squares)
     scores[order] = ordered / remaining[first].clamp_min(torch.finfo(torch.float64).tiny)
-    return scores.reshape(weight.shape)
+    return scores.reshape(values.shape)
 
 
 register(Lamp())

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
-from trigger_prune.importance._base import CriterionData, named_weight_layers, register
+from trigger_prune.importance._base import CriterionData, kept_weight, named_weight_layers, register
+from trigger_prune.structure._base import Groups
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Magnitude:
     """``|w| ** power`` of the master weights, the float values behind the quantised ones.
 
     Master weights, because quantised ones tie in a few values. Within one ranking the powers 1 and 2 order alike;
-    they differ as soon as scores of groups of weights are summed.
+    they differ for groups of weights: the sum of ``|w|``, or the root of the sum of ``w^2``, over the kept ones.
     """
 
     power: Literal[1, 2]
@@ -35,6 +36,12 @@ class Magnitude:
         """See ``Criterion.score``."""
         layers = named_weight_layers(network, layer_names)
         return {name: layer.weight.detach().double().abs() ** self.power for name, layer in layers.items()}
+
+    def score_groups(self, network: fx.GraphModule, groups: Groups, data: CriterionData | None = None) -> Tensor:
+        """See ``GroupCriterion.score_groups``: the norm of the kept weights."""
+        layers = named_weight_layers(network, list(groups.ids))
+        sums = groups.sums({name: kept_weight(layer).abs() ** self.power for name, layer in layers.items()})
+        return sums.sqrt() if self.power == 2 else sums
 
 
 MAGNITUDE_L1 = register(Magnitude(1))

@@ -10,20 +10,29 @@ from functools import partial
 from types import TracebackType
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
-from trigger_prune.errors import ModelError
-from trigger_prune.importance._base import CriterionData, named_weight_layers, require_finite
-from trigger_prune.quantize.layers import weight_layers
+from trigger_prune.importance._base import (
+    CriterionData,
+    kept_weight,
+    named_weight_layers,
+    register,
+    require_finite,
+)
+from trigger_prune.quantize.layers import QuantWeightLayer, weight_layers
+from trigger_prune.structure._base import Groups
 
 
 class Movement:
     """``-sum over training steps of w * g``, g the gradient of a step's loss by the master weight before clipping.
 
-    ``with Movement(network) as movement: fit(network, ...)`` collects; ``movement.score`` is a Criterion from then on.
-    It has seen the training, so it is not known by name and takes no events. Scores are signed; masked weights, which
-    have no gradient, score minus infinity. Weights are recorded as they are when the gradient arrives, before the
-    optimiser's step.
+    ``with Movement(network) as movement: fit(network, ...)`` collects; ``movement.score`` is a Criterion all the time.
+    Scores are signed; masked weights, which have no gradient, score minus infinity. Weights are recorded as they are
+    when the gradient arrives, before the optimiser's step.
+
+    With steps of one learning rate the sum is in proportion to ``w_now^2 - w_start^2``. A layer that no training step
+    was recorded of is taken as having come all the way from zero: it scores ``w^2``, the order of the magnitudes.
+    A group scores the sum over its kept weights; one without, minus infinity.
     """
 
     name = "movement"
@@ -54,16 +63,47 @@ class Movement:
     def score(
         self, network: nn.Module, layer_names: Sequence[str], data: CriterionData | None = None
     ) -> dict[str, Tensor]:
-        """See ``Criterion.score``. Raises ModelError for a layer without a recorded step, or of another shape."""
-        scores = {}
-        for name, layer in named_weight_layers(network, layer_names).items():
-            total = self._totals.get(name)
-            if total is None or total.shape != layer.weight.shape:
-                raise ModelError(
-                    f"criterion {self.name}: no training step of layer {name!r} was recorded",
-                    hint="train inside `with Movement(network) as movement:`; frozen layers do not move",
-                )
-            scores[name] = total.to(layer.weight.device)
-        require_finite(self.name, scores)
+        """See ``Criterion.score``. Raises ModelError when a score is not finite."""
         layers = named_weight_layers(network, layer_names)
-        return {name: scores[name].masked_fill(layers[name].weight_mask == 0, -torch.inf) for name in layers}
+        scores = require_finite(self.name, {name: self._moved(name, layer) for name, layer in layers.items()})
+        return {name: scores[name].masked_fill(layer.weight_mask == 0, -torch.inf) for name, layer in layers.items()}
+
+    def score_groups(self, network: fx.GraphModule, groups: Groups, data: CriterionData | None = None) -> Tensor:
+        """See ``GroupCriterion.score_groups``."""
+        layers = named_weight_layers(network, list(groups.ids))
+        masks = {name: layer.weight_mask.double() for name, layer in layers.items()}
+        scores = require_finite(self.name, {name: self._moved(name, layer) for name, layer in layers.items()})
+        sums = groups.sums({name: masks[name] * scores[name] for name in layers})
+        return sums.masked_fill(groups.sums(masks) == 0, -torch.inf)
+
+    def _moved(self, name: str, layer: QuantWeightLayer) -> Tensor:
+        total = self._totals.get(name)
+        if total is None or total.shape != layer.weight.shape:
+            return kept_weight(layer).square()
+        return total.to(layer.weight.device)
+
+
+class MovementCriterion:
+    """``Movement`` by name: gathers while the network is fine-tuned, see ``Accumulating``.
+
+    Of a network whose training was not watched it scores ``w^2``, as ``Movement`` does before the first step.
+    """
+
+    name = Movement.name
+
+    def watch(self, network: nn.Module) -> Movement:
+        """See ``Accumulating.watch``."""
+        return Movement(network)
+
+    def score(
+        self, network: nn.Module, layer_names: Sequence[str], data: CriterionData | None = None
+    ) -> dict[str, Tensor]:
+        """See ``Criterion.score``: of a network whose training was not watched."""
+        return Movement(network).score(network, layer_names)
+
+    def score_groups(self, network: fx.GraphModule, groups: Groups, data: CriterionData | None = None) -> Tensor:
+        """See ``GroupCriterion.score_groups``: of a network whose training was not watched."""
+        return Movement(network).score_groups(network, groups)
+
+
+MOVEMENT = register(MovementCriterion())

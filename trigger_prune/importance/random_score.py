@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from trigger_prune.importance._base import CriterionData, named_weight_layers, register
 from trigger_prune.quantize.layers import weight_layers
+from trigger_prune.structure._base import Groups
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,13 @@ class RandomScore:
             for name, layer in weight_layers(network).items()
         }
         return {name: drawn[name].to(layer.weight.device) * layer.weight_mask for name, layer in layers.items()}
+
+    def score_groups(self, network: fx.GraphModule, groups: Groups, data: CriterionData | None = None) -> Tensor:
+        """See ``GroupCriterion.score_groups``: uniform whatever the size of a group; a sum would favour large ones."""
+        layers = named_weight_layers(network, list(groups.ids))
+        kept = groups.sums({name: layer.weight_mask for name, layer in layers.items()}) > 0
+        drawn = torch.rand(groups.count, generator=torch.Generator().manual_seed(self.seed), dtype=torch.float64)
+        return drawn * kept
 
 
 RANDOM = register(RandomScore())

@@ -45,13 +45,13 @@ class Wanda:
         for values, shares in layer_values(network, layer_names, require_data(self.name, data), side="input"):
             for name, calls in values.items():
                 for inputs in calls:
-                    squares[name] += _mean_squares(layers[name], inputs, shares)
+                    squares[name] += mean_squares(layers[name], inputs, shares)
         return require_finite(
             self.name, {name: kept_weight(layer).abs() * squares[name].sqrt() for name, layer in layers.items()}
         )
 
 
-def _mean_squares(layer: QuantWeightLayer, inputs: Tensor, shares: Tensor) -> Tensor:
+def mean_squares(layer: QuantWeightLayer, inputs: Tensor, shares: Tensor) -> Tensor:
     """Per weight, the sum over events and positions of shares times squared input: a derivative of the layer itself.
 
     It is linear in the weight, so the derivative by a weight of its outputs' sum on squared inputs is that sum.

@@ -8,7 +8,8 @@ from torch import fx
 
 from trigger_prune.errors import ModelError
 from trigger_prune.sensitivity.findings import InputFinding
-from trigger_prune.structure.resize import drop_inputs, fold_constant_input, input_layers, merge_inputs, used_inputs
+from trigger_prune.structure.resize import drop_inputs, fold_constant_input, input_layers, merge_inputs
+from trigger_prune.structure.shrink.quantised import drop_unread_inputs
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,13 @@ def drop_redundant(
 
 
 def drop_unused(network: fx.GraphModule, names: tuple[str, ...]) -> tuple[tuple[int, ...], tuple[DroppedInput, ...]]:
-    """Shrink the network to the inputs that still have a non-zero integer weight, in place; at least one stays."""
-    if input_layers(network) is None:
-        return tuple(range(len(names))), ()
-    used = set(used_inputs(network)) or {0}
+    """Shrink the network to the inputs that still have a non-zero integer weight, in place; at least one stays.
+
+    Returns the indices (into ``names``) that are kept, and what was dropped.
+    """
+    kept = drop_unread_inputs(network)
     reason = "all its weights were pruned"
-    dropped = {index: DroppedInput(name, reason) for index, name in enumerate(names) if index not in used}
-    return _shrink(network, names, dropped)
+    return kept, tuple(DroppedInput(name, reason) for index, name in enumerate(names) if index not in kept)
 
 
 def _shrink(

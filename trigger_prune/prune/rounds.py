@@ -6,7 +6,7 @@ import json
 import os
 import pickle
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx
 
 from trigger_prune.errors import ReportFormatError
-from trigger_prune.prune.trial import PruneTrial
+from trigger_prune.prune.trial import FailedTrial, PruneTrial
 from trigger_prune.quantize.describe import describe_network
 from trigger_prune.train.history import FitHistory
 
@@ -23,11 +23,12 @@ _FILE = "rounds.pt"
 
 @dataclass
 class Rounds:
-    """Per round: the measured trial, the training history, and the network's ``state_dict``."""
+    """Per measured round: the trial, the training history, and the network's ``state_dict``; and the failed rounds."""
 
     trials: list[PruneTrial] = field(default_factory=list)
     histories: list[FitHistory] = field(default_factory=list)
     networks: list[dict[str, Tensor]] = field(default_factory=list)
+    failures: list[FailedTrial] = field(default_factory=list)
 
     def add(self, trial: PruneTrial, history: FitHistory, network: fx.GraphModule) -> None:
         """One more round, with a copy of the network's weights and masks."""
@@ -48,6 +49,7 @@ def save_rounds(scratch: Path, key: str, rounds: Rounds) -> None:
         "trials": json.dumps([trial.to_dict() for trial in rounds.trials]),
         "histories": json.dumps([history.to_dict() for history in rounds.histories]),
         "networks": rounds.networks,
+        "failures": json.dumps([asdict(failure) for failure in rounds.failures]),
     }
     scratch.mkdir(parents=True, exist_ok=True)
     temporary = scratch / f".{_FILE}.{os.getpid()}"
@@ -71,6 +73,7 @@ def load_rounds(scratch: Path, key: str) -> Rounds:
             [PruneTrial.from_dict(raw) for raw in json.loads(payload["trials"])],
             [FitHistory.from_dict(raw) for raw in json.loads(payload["histories"])],
             payload["networks"],
+            [FailedTrial(**raw) for raw in json.loads(payload["failures"])],
         )
         if not len(rounds.trials) == len(rounds.histories) == len(rounds.networks):
             raise ValueError("their number differs from list to list")

@@ -1,4 +1,4 @@
-"""Sparsity as a function of time."""
+"""The density of the next round, from what the rounds before it cost."""
 
 from __future__ import annotations
 
@@ -25,16 +25,6 @@ def density_between(above: tuple[float, float], below: tuple[float, float], marg
         return below[0]
     part = math.log(above[1] / margin) / math.log(above[1] / below[1])
     return float(above[0] * (below[0] / above[0]) ** min(1.0, max(0.0, part)))
-
-
-def cubic_sparsity(step: int, ramp_steps: int, start: float, end: float) -> float:
-    """``end + (start - end) (1 - step / ramp_steps)^3``, and ``end`` from ``ramp_steps`` on.
-
-    Prunes fast while much is redundant and slowly near the end (Zhu and Gupta 2017, arXiv:1710.01878).
-    """
-    if step >= ramp_steps:
-        return end
-    return float(end + (start - end) * (1.0 - step / ramp_steps) ** 3)
 
 
 def next_density(

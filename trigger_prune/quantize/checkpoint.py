@@ -16,7 +16,9 @@ from trigger_prune.fixed_point import FixedPoint
 from trigger_prune.quantize.convert import QUANTISED, build_structure, input_shape_of, input_type_of
 from trigger_prune.quantize.layers import FixedQuantizer, weight_layers
 
-_FORMAT = 2
+_FORMAT = 3
+_READABLE = (2, _FORMAT)
+"""Format 2 knows nothing of shapes: only input features can be gone there."""
 
 
 def save_network(network: fx.GraphModule, path: Path) -> None:
@@ -29,6 +31,8 @@ def save_network(network: fx.GraphModule, path: Path) -> None:
         "weight_types": {
             name: [str(layer.weight_type), str(layer.bias_type)] for name, layer in weight_layers(network).items()
         },
+        "groups": {name: getattr(layer, "groups", 1) for name, layer in weight_layers(network).items()},
+        "full_shapes": {name: list(shape) for name, shape in _full_shapes(network).items()},
         "activation_types": {
             name: str(module.fixed) for name, module in network.named_modules() if isinstance(module, FixedQuantizer)
         },
@@ -47,13 +51,14 @@ def save_network(network: fx.GraphModule, path: Path) -> None:
 def load_network(path: Path, model: nn.Module) -> fx.GraphModule:
     """Inverse of ``save_network``. ``model`` is the float model the network was made from (its weights do not matter).
 
-    Input features dropped since then are taken over from the stored shapes. Raises ArtefactError when the file is
-    missing, damaged or belongs to another model, and what ``quantize_model`` raises for a model it cannot take.
+    Neurons and input features removed since then are taken over from the stored shapes. Raises ArtefactError when the
+    file is missing, damaged or belongs to another model, and what ``quantize_model`` raises for a model it cannot take.
     """
     stored = _read(path)
     network = build_structure(model, stored["input_type"], stored["input_shape"])
     try:
         _fill(network, stored)
+        _require_that_it_runs(network)
     except (RuntimeError, AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise ArtefactError(
             f"{path} belongs to another model than this {type(model).__name__}: {error}",
@@ -68,8 +73,8 @@ def _read(path: Path) -> dict[str, Any]:
         payload: Any = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(payload, dict):
             raise TypeError(f"it holds a {type(payload).__name__}")
-        if payload["format"] != _FORMAT:
-            raise ValueError(f"its format is {payload['format']}, not {_FORMAT}")
+        if payload["format"] not in _READABLE:
+            raise ValueError(f"its format is {payload['format']}, not one of {_READABLE}")
         if payload["digest"] != _digest(payload["state"]):
             raise ValueError("its weights are not the ones that were written")
         return {
@@ -81,6 +86,8 @@ def _read(path: Path) -> dict[str, Any]:
             },
             "activation_types": {name: FixedPoint.parse(text) for name, text in payload["activation_types"].items()},
             "frozen": set(payload["frozen"]),
+            "groups": {} if payload["format"] == 2 else dict(payload["groups"]),
+            "full_shapes": {} if payload["format"] == 2 else dict(payload["full_shapes"]),
             "state": payload["state"],
         }
     except (
@@ -115,18 +122,50 @@ def _fill(network: fx.GraphModule, stored: dict[str, Any]) -> None:
     for name, (weight_type, bias_type) in stored["weight_types"].items():
         twin = QUANTISED[type(modules[name])](modules[name], weight_type, bias_type)
         twin.weight.requires_grad_(name not in stored["frozen"])
+        _take_over_shape(twin, name, stored)
         network.set_submodule(name, twin)
-    _take_over_dropped_inputs(network, stored)
     network.load_state_dict(stored["state"])
+    shapes = {name: tuple(shape) for name, shape in stored["full_shapes"].items()}
+    if shapes and shapes != {name: tuple(layer.weight.shape) for name, layer in weight_layers(network).items()}:
+        network.meta["full_shapes"] = shapes
 
 
-def _take_over_dropped_inputs(network: fx.GraphModule, stored: dict[str, Any]) -> None:
-    from trigger_prune.structure.resize import input_layers, resize_inputs
+def _take_over_shape(layer: Any, name: str, stored: dict[str, Any]) -> None:
+    """Bring a layer of the whole network to the stored shape. Raises ValueError where it was no part of the layer."""
+    state, own = stored["state"], layer.weight.shape
+    full = tuple(stored["full_shapes"].get(name, own))
+    if tuple(own) != full:
+        raise ValueError(f"layer {name!r} had weights of shape {full}, in the model they have {tuple(own)}")
+    shape = state[f"{name}.weight"].shape
+    if shape[2:] != own[2:] or shape[0] > own[0] or (not stored["full_shapes"] and shape[0] != own[0]):
+        raise ValueError(f"layer {name!r} has weights of shape {tuple(shape)}, in the model {tuple(own)}")
+    groups = stored["groups"].get(name, getattr(layer, "groups", 1))
+    for parameter in ("weight", "bias"):
+        value = state.get(f"{name}.{parameter}")
+        if value is not None:
+            old = getattr(layer, parameter)
+            trained = layer.weight.requires_grad if old is None else old.requires_grad
+            setattr(layer, parameter, nn.Parameter(torch.empty_like(value), requires_grad=trained))
+    layer.register_buffer("weight_mask", torch.empty_like(state[f"{name}.weight_mask"]))
+    if isinstance(layer, nn.Linear):
+        layer.out_features, layer.in_features = shape
+    else:
+        layer.out_channels, layer.in_channels, layer.groups = shape[0], shape[1] * groups, groups
 
-    for layer in input_layers(network) or []:
-        n_inputs = stored["input_shape"][0]
-        if n_inputs < layer.weight.shape[1]:
-            resize_inputs(layer, list(range(n_inputs)))
+
+def _require_that_it_runs(network: fx.GraphModule) -> None:
+    """Shapes of the file that do not fit each other show when one event goes through. Raises RuntimeError then."""
+    training = network.training
+    with torch.no_grad():
+        network.eval()(torch.zeros((1, *input_shape_of(network))))
+    network.train(training)
+
+
+def _full_shapes(network: fx.GraphModule) -> dict[str, tuple[int, ...]]:
+    """Weight shapes before anything was removed (structure.shrink notes them)."""
+    now = {name: tuple(layer.weight.shape) for name, layer in weight_layers(network).items()}
+    noted: dict[str, tuple[int, ...]] = network.meta.get("full_shapes", now)
+    return noted
 
 
 def _digest(state: dict[str, Tensor]) -> str:

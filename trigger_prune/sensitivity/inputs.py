@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import nn
+from torch import Tensor, fx, nn
 
 from trigger_prune.errors import DataError
 from trigger_prune.sensitivity.findings import InputFinding
+from trigger_prune.sensitivity.points import Scanner, ScanSettings
 from trigger_prune.train.evaluate import LOSS, Batches, evaluate
 from trigger_prune.train.loss import Task
 from trigger_prune.train.objective import Objective
@@ -75,12 +76,17 @@ def scan_inputs(
     objective: Objective = LOSS,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    settings: ScanSettings | None = None,
+    groups: NDArray[np.int64] | None = None,
 ) -> list[InputFinding]:
     """One finding per input: loss increase, accuracy drop and merit drop when it is shuffled among the events.
 
     Permutation importance (L. Breiman, Machine Learning 45 (2001) 5). Of ``(n, F, ...)`` the whole plane of one
     feature moves from event to event; an autoencoder still has to reconstruct the true values. Same seed, same result.
     Of two equal inputs each alone may look unimportant, because the network can lean on the other one.
+
+    settings, groups   for a quantised graph: then all figures of the shuffled, and of the removed input, with intervals
+                       by the resamples of ``settings`` are in the findings too
     Raises DataError when the number of names is not the number of inputs.
     """
     n_features = batches.features.shape[1]
@@ -88,30 +94,81 @@ def scan_inputs(
         raise DataError(f"{len(feature_names)} feature names for {n_features} network inputs")
     by_index = {entry.index: entry for entry in redundant}
     order = torch.Generator().manual_seed(seed)
+    rows = [torch.randperm(len(batches), generator=order).to(batches.features.device) for _ in range(n_features)]
+    if settings is not None and isinstance(network, fx.GraphModule):
+        return _with_figures(
+            network, batches, feature_names, by_index, task, objective, rows, progress, settings, groups
+        )
     baseline = evaluate(network, batches, task, objective)
     findings: list[InputFinding] = []
     for index, name in enumerate(feature_names):
-        rows = torch.randperm(len(batches), generator=order).to(batches.features.device)
         features = batches.features.clone()
-        features[:, index] = batches.features[rows, index]
+        features[:, index] = batches.features[rows[index], index]
         shuffled = evaluate(network, batches.with_features(features), task, objective)
-        entry = by_index.get(index)
-        findings.append(
-            InputFinding(
-                name=name,
-                index=index,
-                kind="informative" if entry is None else entry.kind,
-                same_as=None if entry is None or entry.same_as is None else feature_names[entry.same_as],
-                constant_value=None if entry is None else entry.constant,
-                loss_increase=shuffled.loss - baseline.loss,
-                accuracy_drop=(
-                    None
-                    if baseline.accuracy is None or shuffled.accuracy is None
-                    else baseline.accuracy - shuffled.accuracy
-                ),
-                merit_drop=baseline.merit - shuffled.merit,
-            )
-        )
+        drop = None
+        if baseline.accuracy is not None and shuffled.accuracy is not None:
+            drop = baseline.accuracy - shuffled.accuracy
+        losses = shuffled.loss - baseline.loss, drop, baseline.merit - shuffled.merit
+        findings.append(_finding(name, index, feature_names, by_index.get(index), *losses))
         if progress is not None:
             progress(index + 1, n_features)
     return findings
+
+
+def _with_figures(
+    network: fx.GraphModule,
+    batches: Batches,
+    names: Sequence[str],
+    by_index: dict[int, RedundantInput],
+    task: Task,
+    objective: Objective,
+    rows: Sequence[Tensor],
+    progress: Callable[[int, int], None] | None,
+    settings: ScanSettings,
+    groups: NDArray[np.int64] | None,
+) -> list[InputFinding]:
+    """All inputs as one batch of the unchanged network, on all events whatever the settings' interval width."""
+    scanner = Scanner(network, batches, task, objective, replace(settings, interval_width=None), groups)
+    features = batches.features
+    moved = torch.stack([features[row, index] for index, row in enumerate(rows)], dim=1)
+    found = []
+    for number, other in enumerate((moved, torch.zeros_like(features))):
+        found.append([judged.figures for judged in scanner.judge_inputs(other)])
+        if progress is not None:
+            progress(len(names) * (number + 1) // 2, len(names))
+    findings = []
+    for index, (shuffled, removed) in enumerate(zip(*found, strict=True)):
+        accuracy = shuffled.get("accuracy")
+        base_merit = scanner.merit(scanner.baseline.figures)
+        finding = _finding(
+            names[index],
+            index,
+            names,
+            by_index.get(index),
+            shuffled["loss"].change,
+            None if accuracy is None else -accuracy.change,
+            base_merit - scanner.merit(shuffled),
+        )
+        findings.append(replace(finding, shuffled=shuffled, removed=removed))
+    return findings
+
+
+def _finding(
+    name: str,
+    index: int,
+    names: Sequence[str],
+    entry: RedundantInput | None,
+    loss_increase: float,
+    accuracy_drop: float | None,
+    merit_drop: float,
+) -> InputFinding:
+    return InputFinding(
+        name=name,
+        index=index,
+        kind="informative" if entry is None else entry.kind,
+        same_as=None if entry is None or entry.same_as is None else names[entry.same_as],
+        constant_value=None if entry is None else entry.constant,
+        loss_increase=loss_increase,
+        accuracy_drop=accuracy_drop,
+        merit_drop=merit_drop,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -21,8 +22,10 @@ class Groups:
     ids         by layer name, int64 and shaped like the weight: number of the group, 0 .. count-1; -1 = in no group,
                 never removed. A group may reach over several layers (the summands of a residual add)
     count       number of groups; every number occurs in ``ids``
-    cells       int64 ``(count,)`` or None: the cell each group belongs to, where only ``removable_per_cell`` of a
-                cell's groups may go (N:M)
+    cells       int64 ``(count,)`` or None: the cell each group belongs to, 0, 1, ..., where only so many of a cell's
+                groups may go (N:M)
+    removable_per_cell   how many: one number for all cells, or int64 ``(cells,)``: a row may end in a smaller cell
+    whole_layers         a group is a layer as a whole: a global ranking then has no share of a layer to protect
 
     Raises ModelError when a number does not occur or lies outside 0..count-1, or when cells and their limit do not come
     together.
@@ -32,7 +35,8 @@ class Groups:
     ids: dict[str, Tensor]
     count: int
     cells: Tensor | None = None
-    removable_per_cell: int | None = None
+    removable_per_cell: int | Tensor | None = None
+    whole_layers: bool = False
 
     def __post_init__(self) -> None:
         found = self.sizes()
@@ -42,6 +46,9 @@ class Groups:
             raise ModelError(f"structure {self.structure!r}: cells and removable_per_cell come together")
         if self.cells is not None and self.cells.shape != (self.count,):
             raise ModelError(f"structure {self.structure!r}: {tuple(self.cells.shape)} cells for {self.count} groups")
+        limits = self.removable_per_cell
+        if self.cells is not None and isinstance(limits, Tensor) and int(self.cells.max()) >= len(limits):
+            raise ModelError(f"structure {self.structure!r}: {len(limits)} limits for cell {int(self.cells.max())}")
 
     def sizes(self) -> Tensor:
         """Weights of each group, int64 ``(count,)``."""
@@ -63,10 +70,14 @@ class Groups:
 
     def home(self) -> list[str]:
         """Layer that each group counts for under a share per layer: the first that holds a weight of it."""
-        result = [""] * self.count
-        for name, ids in reversed(list(self.ids.items())):
-            for number in torch.unique(ids[ids >= 0]).tolist():
-                result[number] = name
+        names = list(self.ids)
+        return [names[number] for number in self.home_numbers().tolist()]
+
+    def home_numbers(self) -> Tensor:
+        """``home`` as the position of the layer in ``ids``, int64 ``(count,)``, on the CPU."""
+        result = torch.full((self.count,), -1, dtype=torch.int64)
+        for number, ids in reversed(list(enumerate(self.ids.values()))):
+            result[ids[ids >= 0].cpu()] = number
         return result
 
 
@@ -107,4 +118,7 @@ def structure_by_name(name: str, **options: Any) -> Structure:
     try:
         return _STRUCTURES[name](**options)
     except TypeError as error:
-        raise ConfigError(f"structure {name!r} does not take these options: {error}") from error
+        known = ", ".join(inspect.signature(_STRUCTURES[name]).parameters)
+        raise ConfigError(
+            f"structure {name!r} cannot be made of these options: {error}", hint=f"its options: {known or 'none'}"
+        ) from error

@@ -1,4 +1,4 @@
-"""Physically smaller layers: dropping inputs that nothing needs."""
+"""Physically smaller layers: dropping outputs and inputs that nothing needs."""
 
 from __future__ import annotations
 
@@ -6,14 +6,49 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from trigger_prune.errors import ModelError
 from trigger_prune.quantize.graph import module_of
-from trigger_prune.quantize.layers import WEIGHT_LAYERS, QuantWeightLayer
+from trigger_prune.quantize.layers import WEIGHT_LAYERS, QuantWeightLayer, weight_layers
 from trigger_prune.quantize.ranges import best_type, bias_type
 
-_WITH_INPUTS = (nn.Linear, nn.Conv1d, nn.Conv2d)
+_WITH_INPUTS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def resize_layer(layer: Any, outputs: Sequence[int], inputs: Sequence[int]) -> None:
+    """Keep only the outputs and the inputs (features or channels) given of one Linear or Conv layer, in place.
+
+    Of a grouped convolution whole groups go where neither an output nor an input of them is kept; the groups that are
+    left must keep equally many of each. Weight, bias and mask (of a quantised layer) shrink together.
+    Raises ModelError for another layer, for indices that are none, repeated or not there, and for uneven groups.
+    """
+    if not isinstance(layer, _WITH_INPUTS):
+        raise ModelError(f"cannot shrink a {type(layer).__name__}: only Linear and Conv layers can")
+    groups = getattr(layer, "groups", 1)
+    n_outputs, per_group = layer.weight.shape[:2]
+    for what, kept, count in (("outputs", outputs, n_outputs), ("inputs", inputs, per_group * groups)):
+        if not kept or len(set(kept)) != len(kept) or not all(0 <= index < count for index in kept):
+            raise ModelError(f"{list(kept)} are not {what} of a layer that has {count}")
+    rows, columns = _by_group(outputs, groups, n_outputs // groups), _by_group(inputs, groups, per_group)
+    used = [group for group in range(groups) if rows[group] or columns[group]]
+    if len({(len(rows[group]), len(columns[group])) for group in used}) != 1:
+        raise ModelError("the groups of a convolution must keep equally many outputs and inputs")
+
+    def cut(values: Tensor) -> Tensor:
+        parts = values.reshape(groups, -1, *values.shape[1:])
+        return torch.cat([parts[group][rows[group]][:, columns[group]] for group in used])
+
+    _set_parameter(layer, "weight", cut(layer.weight.detach()))
+    if layer.bias is not None:
+        bias = layer.bias.detach().reshape(groups, -1)
+        _set_parameter(layer, "bias", torch.cat([bias[group][rows[group]] for group in used]))
+    if "weight_mask" in dict(layer.named_buffers(recurse=False)):
+        layer.register_buffer("weight_mask", cut(layer.get_buffer("weight_mask")))
+    if isinstance(layer, nn.Linear):
+        layer.in_features, layer.out_features = len(inputs), len(outputs)
+    else:
+        layer.in_channels, layer.out_channels, layer.groups = len(inputs), len(outputs), len(used)
 
 
 def resize_inputs(layer: Any, kept: Sequence[int]) -> None:
@@ -25,17 +60,27 @@ def resize_inputs(layer: Any, kept: Sequence[int]) -> None:
         raise ModelError(
             f"cannot drop inputs of {type(layer).__name__}: only Linear and ungrouped Conv layers can shrink"
         )
-    n_inputs = layer.weight.shape[1]
-    if not kept or len(set(kept)) != len(kept) or not all(0 <= index < n_inputs for index in kept):
-        raise ModelError(f"{list(kept)} are not inputs of a layer that has {n_inputs}")
-    index = torch.as_tensor(list(kept), device=layer.weight.device)
-    layer.weight = nn.Parameter(layer.weight.detach()[:, index].clone(), requires_grad=layer.weight.requires_grad)
-    if "weight_mask" in dict(layer.named_buffers(recurse=False)):
-        layer.register_buffer("weight_mask", layer.get_buffer("weight_mask")[:, index].clone())
-    if isinstance(layer, nn.Linear):
-        layer.in_features = len(index)
-    else:
-        layer.in_channels = len(index)
+    resize_layer(layer, range(layer.weight.shape[0]), kept)
+
+
+def resize_norm(norm: Any, kept: Sequence[int]) -> None:
+    """Keep only the channels ``kept`` of a BatchNorm, in place."""
+    index = torch.as_tensor(list(kept), device=norm.running_mean.device)
+    for name in ("weight", "bias"):
+        if getattr(norm, name) is not None:
+            _set_parameter(norm, name, getattr(norm, name).detach()[index])
+    for name in ("running_mean", "running_var"):
+        norm.register_buffer(name, norm.get_buffer(name)[index].clone())
+    norm.num_features = len(index)
+
+
+def _set_parameter(module: nn.Module, name: str, value: Tensor) -> None:
+    setattr(module, name, nn.Parameter(value.clone(), requires_grad=getattr(module, name).requires_grad))
+
+
+def _by_group(indices: Sequence[int], groups: int, size: int) -> list[list[int]]:
+    """Indices within each group, in the order given."""
+    return [[index - group * size for index in indices if index // size == group] for group in range(groups)]
 
 
 def input_layers(network: fx.GraphModule) -> list[QuantWeightLayer] | None:
@@ -107,21 +152,15 @@ def fold_constant_input(network: fx.GraphModule, source: int, value: float) -> N
             layer.bias_type = bias_type(bias, layer.bias_type.fraction)
 
 
-def used_inputs(network: fx.GraphModule) -> list[int]:
-    """Inputs with at least one non-zero integer weight; all of them when ``input_layers`` finds that none can go."""
-    layers = input_layers(network)
-    n_inputs = network.meta["input_shape"][0]
-    if layers is None:
-        return list(range(n_inputs))
-    used = torch.zeros(n_inputs, dtype=torch.bool)
-    for layer in layers:
-        weight = layer.quantized_weight().detach().cpu()
-        used |= (weight.transpose(0, 1).reshape(n_inputs, -1) != 0).any(dim=1)
-    return [int(i) for i in torch.nonzero(used).ravel()]
+def remember_full_shapes(network: fx.GraphModule) -> None:
+    """Note shapes before the first shrink: a stored network is compared with its float model by them."""
+    shapes = {name: tuple(layer.weight.shape) for name, layer in weight_layers(network).items()}
+    network.meta.setdefault("full_shapes", shapes)
 
 
 def drop_inputs(network: fx.GraphModule, kept: Sequence[int]) -> None:
     """Shrink the network to the inputs ``kept``, in place; its input shape changes with it."""
+    remember_full_shapes(network)
     for layer in _require_input_layers(network):
         resize_inputs(layer, kept)
     shape = network.meta["input_shape"]

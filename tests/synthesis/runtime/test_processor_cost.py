@@ -120,8 +120,8 @@ def test_wide_accumulators_run_in_float64() -> None:
 def test_another_model_than_the_network_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = network(16, 32, 5)
     weight_layers(wrong)["2"].weight.data[0, 0] += 0.5
-    real = module.remove_dead_neurons
-    monkeypatch.setattr(module, "remove_dead_neurons", lambda _network: real(wrong))
+    real = module.shrink_network
+    monkeypatch.setattr(module, "shrink_network", lambda _network, **options: real(wrong, **options))
     with pytest.raises(VerificationError, match="gives other outputs than the network in"):
         QUICK.measure(network(16, 32, 5), Target())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,11 @@ def deployed_network(context: StageContext) -> fx.GraphModule:
     return network
 
 
+def deployed_target(context: StageContext) -> Target:
+    """The target, with the layouts of single layers that the solver chose."""
+    return replace(make_target(context.config.target), layers=context.result("prune").layouts)
+
+
 def _compute_export(context: StageContext) -> Any:
     network = deployed_network(context)
     qonnx_model = to_qonnx(network)
@@ -66,9 +71,7 @@ def _compute_export(context: StageContext) -> Any:
     transform = context.result("load").transform.select(context.result("prune").kept_inputs)
     folder = context.scratch / _PROJECT
     shutil.rmtree(folder, ignore_errors=True)
-    write_hls4ml_project(
-        network, folder, make_target(context.config.target), project_identifier(context.config.project)
-    )
+    write_hls4ml_project(network, folder, deployed_target(context), project_identifier(context.config.project))
     return qonnx_model, lowered, transform, folder
 
 
@@ -139,14 +142,15 @@ def _load_verdict(folder: Path) -> Verdict:
 def _compute_cost(context: StageContext) -> MeasuredCosts:
     config, events = context.config, context.result("load")
     target = make_target(config.target)
-    deployed = deployed_network(context)
+    deployed, laid_out = deployed_network(context), deployed_target(context)
     dense = context.result("baseline").network(trained_float_model(context, events))
     model = make_cost_model(config.cost, context.project_dir)
     # An rtl measurement waits for a process of its own, so two threads use two cores. The other backends export the
     # network by torch, which does one at a time; the deployed one's synthesis is in the store already.
     workers = 2 if model.stage is CostStage.RTL_SYNTH else 1
     with context.progress.track(None, f"{model.name}: dense and deployed"), ThreadPoolExecutor(workers) as pool:
-        dense_report, deployed_report = pool.map(lambda network: model.measure(network, target), (dense, deployed))
+        pairs = ((dense, target), (deployed, laid_out))
+        dense_report, deployed_report = pool.map(lambda pair: model.measure(*pair), pairs)
     if model.stage is CostStage.RUNTIME:
         return MeasuredCosts(
             dense_report,
@@ -155,13 +159,13 @@ def _compute_cost(context: StageContext) -> MeasuredCosts:
             csynth_note="the target is a processor",
         )
     analytic = analytic_cost(config.cost)
-    hls_dense, hls_deployed, hls_note = _predict_csynth(config.cost, context.project_dir, (dense, deployed), target)
-    csynth, csynth_note = _csynth(context, deployed, deployed_report, target)
+    hls_dense, hls_deployed, hls_note = _predict_csynth(config.cost, context.project_dir, pairs)
+    csynth, csynth_note = _csynth(context, deployed, deployed_report, laid_out)
     return MeasuredCosts(
         dense_report,
         deployed_report,
         analytic.measure(dense, target),
-        analytic.measure(deployed, target),
+        analytic.measure(deployed, laid_out),
         hls_dense,
         hls_deployed,
         hls_note,
@@ -171,12 +175,12 @@ def _compute_cost(context: StageContext) -> MeasuredCosts:
 
 
 def _predict_csynth(
-    config: CostConfig, project_dir: Path, networks: tuple[fx.GraphModule, fx.GraphModule], target: Target
+    config: CostConfig, project_dir: Path, pairs: tuple[tuple[fx.GraphModule, Target], ...]
 ) -> tuple[HardwareReport | None, HardwareReport | None, str | None]:
     """csynth's reports of both networks by formula, or why there are none."""
     try:
         model = csynth_estimate(config, project_dir)
-        dense, deployed = (model.measure(network, target) for network in networks)
+        dense, deployed = (model.measure(network, target) for network, target in pairs)
     except (ConfigError, CostError, ModelError) as error:
         return None, None, error.message
     return dense, deployed, None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,27 +35,51 @@ from trigger_prune.pipeline.stages.training import (
     trained_float_model,
 )
 from trigger_prune.pipeline.stages.trigger import network_scores
+from trigger_prune.prune.budget.estimators import HlsEstimator, LayerEstimator, RtlEstimator, RuntimeEstimator
 from trigger_prune.prune.fine_tune import criterion_events
-from trigger_prune.prune.inputs import DroppedInput, drop_redundant, drop_unused
-from trigger_prune.prune.loop import LoopInputs, describe_cost, prune_to_budget
-from trigger_prune.prune.trial import PruneTrial
+from trigger_prune.prune.inputs import DroppedInput, drop_redundant
+from trigger_prune.prune.measured import LoopInputs, PruneResult, describe_cost
+from trigger_prune.prune.plan_of import groups_of
+from trigger_prune.prune.start import prune
+from trigger_prune.prune.trial import FailedTrial, PruneTrial
+from trigger_prune.prune.trial_files import TRIALS, save_trials
 from trigger_prune.quantize.checkpoint import load_network, save_network
+from trigger_prune.quantize.describe import describe_network
 from trigger_prune.sensitivity.findings import SensitivityScan
 from trigger_prune.sensitivity.scan import scan
+from trigger_prune.structure.shrink.quantised import ShrunkNetwork, shrink_network
 from trigger_prune.synthesis.backends import analytic_cost, csynth_estimate, make_cost_model
-from trigger_prune.target import Target
+from trigger_prune.target import LayerLayout, Target
 from trigger_prune.train.history import FitHistory
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """The deployed network: ``kept_inputs`` index the features of stage ``load``; ``network`` reads it from disk."""
+    """The deployed network: ``kept_inputs`` index the features of stage ``load``; ``network`` reads it from disk.
+
+    ``layouts`` are those of layers that differ from the target; ``trials_folder`` holds every trial and its network.
+    """
 
     network: Callable[[nn.Module], fx.GraphModule]
     kept_inputs: tuple[int, ...]
     dropped_inputs: tuple[DroppedInput, ...]
     trials: tuple[PruneTrial, ...]
     histories: tuple[FitHistory, ...]
+    layouts: tuple[LayerLayout, ...] = ()
+    removed_neurons: dict[str, int] = field(default_factory=dict)
+    failures: tuple[FailedTrial, ...] = ()
+    trials_folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What the stage computed: the loop's result, its network without what has no effect, and what all trials share."""
+
+    pruned: PruneResult
+    shrunk: ShrunkNetwork
+    kept_inputs: tuple[int, ...]
+    dropped_inputs: tuple[DroppedInput, ...]
+    config: dict[str, Any]
 
 
 _SCANNED = {"layers": "events through every layer and sparsity", "inputs": "inputs shuffled"}
@@ -126,6 +150,7 @@ def _compute_prune(context: StageContext) -> Any:
     _warn_of_few_events(context, network, kept)
     target = make_target(config.target)
     cost_model = make_cost_model(config.cost, context.project_dir)
+    estimate = _estimate_for(config.cost, context.project_dir, cost_model, network)
     inputs = LoopInputs(
         train=make_batches(events, "train", goal, kept),
         validation=make_batches(events, "validation", goal, kept),
@@ -134,7 +159,8 @@ def _compute_prune(context: StageContext) -> Any:
         budget=make_budget(config.budget, config.target),
         target=target,
         cost_model=cost_model,
-        estimate=_estimate_for(config.cost, context.project_dir, cost_model, network),
+        estimate=estimate,
+        groups=groups_of(config.prune, network, target),
     )
 
     last: list[HardwareReport] = []
@@ -149,10 +175,47 @@ def _compute_prune(context: StageContext) -> Any:
             context.progress.note(moved)
         last.append(trial.cost)
 
+    def failed(failure: FailedTrial) -> None:
+        context.progress.warn(f"round {failure.round} ({failure.phase}) has no measured cost: {failure.error}")
+
+    def estimator() -> LayerEstimator:
+        return _layer_estimator(config.cost, context.project_dir, network, target, estimate)
+
     with epoch_bar(context, None, "pruning and fine-tuning") as advance:
-        result = prune_to_budget(network, inputs, scratch=context.scratch, on_epoch=advance, on_trial=report)
-    still, unused = drop_unused(result.network, tuple(names[index] for index in kept))
-    return result, tuple(kept[index] for index in still), (*dropped, *unused)
+        result = prune(
+            network,
+            inputs,
+            estimator,
+            scratch=context.scratch,
+            on_epoch=advance,
+            on_trial=report,
+            on_failure=failed,
+        )
+    shrunk = shrink_network(result.network)
+    for remark in shrunk.remarks:
+        context.progress.note(remark)
+    unread = tuple(DroppedInput(names[kept[index]], "nothing reads it any more") for index in shrunk.dropped_inputs)
+    shared = {"prune": config.prune.model_dump(), "seed": config.seed, "target": target.to_dict()}
+    kept = tuple(kept[index] for index in shrunk.kept_inputs)
+    return Deployment(result, shrunk, kept, (*dropped, *unread), shared)
+
+
+def _layer_estimator(
+    config: CostConfig,
+    project_dir: Path,
+    network: fx.GraphModule,
+    target: Target,
+    estimate: Callable[[NetworkSpec, Target], HardwareReport],
+) -> LayerEstimator:
+    """What predicts the cost of single layers for the backend."""
+    if config.backend == "runtime":
+        spec = describe_network(network)
+        products = sum(layer.n_weights * layer.positions for layer in spec.layers)
+        return RuntimeEstimator(estimate(spec, target), products)
+    if config.backend in ("rtl", "analytic"):
+        return RtlEstimator(analytic_cost(config))
+    predicts = CostStage.VSYNTH if config.backend in ("vsynth", "pnr") else CostStage.CSYNTH
+    return HlsEstimator(csynth_estimate(config, project_dir, predicts))
 
 
 def _warn_of_few_events(context: StageContext, network: fx.GraphModule, kept: tuple[int, ...]) -> None:
@@ -192,12 +255,16 @@ def _estimate_for(
 
 
 def _save_pruned(result: Any, folder: Path) -> None:
-    pruned, kept, dropped = result
-    save_network(pruned.network, folder / "network.pt")
+    pruned = result.pruned
+    save_network(result.shrunk.network, folder / "network.pt")
+    save_trials(pruned, folder / TRIALS, result.config)
     payload = {
-        "kept_inputs": kept,
-        "dropped_inputs": [asdict(item) for item in dropped],
+        "kept_inputs": result.kept_inputs,
+        "dropped_inputs": [asdict(item) for item in result.dropped_inputs],
+        "removed_neurons": result.shrunk.removed,
+        "layouts": [asdict(layout) for layout in pruned.chosen.layouts],
         "trials": [trial.to_dict() for trial in pruned.trials],
+        "failures": [asdict(failure) for failure in pruned.failures],
         "histories": [history.to_dict() for history in pruned.histories],
     }
     (folder / "prune.json").write_text(json.dumps(payload, indent=1))
@@ -211,6 +278,10 @@ def _load_pruned(folder: Path) -> Any:
         dropped_inputs=tuple(DroppedInput(**item) for item in payload["dropped_inputs"]),
         trials=tuple(PruneTrial.from_dict(raw) for raw in payload["trials"]),
         histories=tuple(FitHistory.from_dict(raw) for raw in payload["histories"]),
+        layouts=tuple(LayerLayout(**raw) for raw in payload["layouts"]),
+        removed_neurons={name: len(rows) for name, rows in payload["removed_neurons"].items()},
+        failures=tuple(FailedTrial(**raw) for raw in payload["failures"]),
+        trials_folder=folder / TRIALS,
     )
 
 
@@ -238,5 +309,5 @@ PRUNE: Stage[Any] = Stage(
     load=_load_pruned,
     files=model_files,
     tools=("torch", "alkaid", "pyosys"),
-    version=2,
+    version=3,
 )

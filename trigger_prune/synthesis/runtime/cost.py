@@ -17,8 +17,8 @@ from torch import fx, nn
 
 from trigger_prune.cost.report import CostStage, HardwareReport, RuntimeCost
 from trigger_prune.errors import CostError, ToolError, VerificationError
+from trigger_prune.structure.shrink.quantised import ShrunkNetwork, shrink_network
 from trigger_prune.synthesis.process import log_tail, run_limited
-from trigger_prune.synthesis.runtime.shrink import Shrunk, remove_dead_neurons
 from trigger_prune.synthesis.runtime.timing import Plan
 from trigger_prune.target import Target
 
@@ -87,7 +87,7 @@ class ProcessorCost:
         # The export is inside, too: torch exports one model at a time.
         with _ONE_AT_A_TIME, tempfile.TemporaryDirectory(prefix="trigger_prune_runtime_") as scratch:
             folder = Path(scratch)
-            shrunk = remove_dead_neurons(network)
+            shrunk = shrink_network(network, keep_inputs=True)
             double = max(accumulator_bits(network), accumulator_bits(shrunk.network)) > FLOAT32_BITS
             events = _probes(network, double)
             _write(shrunk.network, folder, events, double)
@@ -103,7 +103,7 @@ class ProcessorCost:
         return self._report(result, spec.content_hash(), shrunk, 1 - spec.nonzeros / spec.n_weights, double)
 
     def _report(
-        self, result: dict[str, Any], content_hash: str, shrunk: Shrunk, sparsity: float, double: bool
+        self, result: dict[str, Any], content_hash: str, shrunk: ShrunkNetwork, sparsity: float, double: bool
     ) -> HardwareReport:
         times = [result["times"][str(batch)] for batch in self.batch_sizes]
         disturbed = [
@@ -146,8 +146,8 @@ class ProcessorCost:
                 "timed": TIMED,
                 "sparsity_note": SPARSITY,
                 "zero_weights": sparsity,
-                "neurons_removed": shrunk.removed,
-                "neurons_remark": shrunk.remark,
+                "neurons_removed": {name: len(indices) for name, indices in shrunk.removed.items()},
+                "neurons_remark": "; ".join(shrunk.remarks),
                 "float_type": "float64" if double else "float32",
                 "empty_call_p50_us": result["times"]["nothing"]["p50_us"],
                 "p50_over_rounds_us": [[each["p50_low_us"], each["p50_high_us"]] for each in times],

@@ -1,0 +1,179 @@
+"""The smallest loss within the limits, with proof: prices, exclusion, enumeration, and HiGHS on what is left.
+
+An option through which every plan has a priced bound above T cannot be part of a plan with less loss than T. So the
+search gets only the options below T (the "core" of the knapsack literature, Kellerer et al. 2004, chapter 5): the
+smaller of T and the search's own bound holds for the whole problem. T is the loss that a better plan would need; while
+no plan is known it grows from a few options per layer.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from trigger_prune.prune.budget.enumerate import Enumeration, Prices
+from trigger_prune.prune.budget.greedy import greedy_choice
+from trigger_prune.prune.budget.lagrange import Bound, Priced, Pricing
+from trigger_prune.prune.budget.milp import solve_milp
+from trigger_prune.prune.budget.plan import relative_gap as gap_of
+from trigger_prune.prune.budget.tables import Choice, Tables, feasible, positions_in, tightened, total
+
+FIRST_CORE = 4
+"""Options per layer in the first core, on average."""
+MAX_CELLS = 2_000_000
+"""Largest elimination table; beyond it the graph is left to HiGHS alone."""
+PRICE_SETS = 12
+WIDTHS = (300, 3_000, 30_000, 100_000)
+"""Partial plans per layer of one search after the other."""
+
+
+@dataclass(frozen=True, eq=False)
+class Exact:
+    """``choice``: None if no plan was found; ``infeasible``: proven that there is none. ``bound`` on the loss."""
+
+    choice: Choice | None
+    loss: float
+    bound: float
+    infeasible: bool
+
+
+def solve_exact(tables: Tables, *, relative_gap: float, deadline: float) -> Exact:
+    """Until the proven gap is at most ``relative_gap``, or until ``deadline`` (``time.monotonic``)."""
+    search = _Search(tables, relative_gap, deadline)
+    if Priced(tables).elimination.cells > MAX_CELLS:
+        return solve_program(tables, relative_gap=relative_gap, deadline=deadline)
+    pricing = Pricing(tables, max(1e-9, 0.02 * relative_gap))
+    bound = pricing.run(deadline)
+    if bound.infeasible:
+        return Exact(None, np.inf, np.inf, True)
+    search.offer(bound.incumbent)
+    search.raise_bound(min(bound.value, search.loss))
+    if not search.done():
+        _first_plans(search, bound)
+    for width in WIDTHS:
+        if search.done() or search.enumerated(bound, width):
+            break
+    _grow(search, bound)
+    return search.result()
+
+
+def solve_program(tables: Tables, *, relative_gap: float, deadline: float) -> Exact:
+    """HiGHS alone on the whole problem."""
+    search = _Search(tables, relative_gap, deadline)
+    search.program(tables, np.inf)
+    return search.result()
+
+
+def _first_plans(search: _Search, bound: Bound) -> None:
+    """A narrow search among the most promising options, else greedy walks."""
+    ranked = np.sort(np.concatenate(bound.through))
+    for factor in (FIRST_CORE, 2 * FIRST_CORE):
+        place = factor * len(bound.through)
+        if place >= len(ranked):
+            break
+        ceiling = min(float(ranked[place]), search.loss)
+        search.beam(bound, ceiling, float(ranked[place]), WIDTHS[0])
+        if np.isfinite(search.loss):
+            return
+    for start in (*bound.starts, None):
+        choice = greedy_choice(bound.tables, start)
+        search.offer(None if choice is None else positions_in(search.tables, bound.tables, choice))
+        if np.isfinite(search.loss):
+            return
+
+
+def _grow(search: _Search, bound: Bound) -> None:
+    """HiGHS on cores of growing size."""
+    ranked = np.sort(np.concatenate(bound.through))
+    margin = 1e-9 * max(1.0, abs(bound.value))
+    size = FIRST_CORE * len(bound.through)
+    while not search.done():
+        complete = size >= len(ranked)
+        threshold = search.loss if complete else float(ranked[size])
+        if search.loss <= threshold + margin:
+            threshold, complete = search.loss, True
+        keep = [values <= threshold + margin for values in bound.through]
+        if all(mask.any() for mask in keep):
+            search.program(bound.tables.restrict(keep), threshold)
+        elif complete and np.isfinite(threshold):
+            search.raise_bound(threshold)
+        if complete:
+            return
+        size *= 2
+
+
+class _Search:
+    """Best plan, best bound, and when to stop. Plans are positions in ``tables``."""
+
+    def __init__(self, tables: Tables, relative_gap: float, deadline: float) -> None:
+        self.tables, self.relative_gap, self.deadline = tables, relative_gap, deadline
+        self.choice: Choice | None = None
+        self.loss, self.bound = np.inf, -np.inf
+        self.infeasible = False
+
+    def offer(self, choice: Choice | None) -> None:
+        """Keep the choice if it is feasible and better."""
+        if choice is None:
+            return
+        loss = total(self.tables, choice)[0]
+        if loss < self.loss and feasible(self.tables, choice):
+            self.choice, self.loss = choice, loss
+
+    def raise_bound(self, bound: float) -> None:
+        """Keep the best proof."""
+        if np.isfinite(bound):
+            self.bound = max(self.bound, bound)
+
+    def done(self) -> bool:
+        """Close enough, or out of time."""
+        close = self.choice is not None and gap_of(self.loss, self.bound) <= self.relative_gap
+        return close or self.infeasible or time.monotonic() > self.deadline
+
+    def beam(self, bound: Bound, ceiling: float, keep_below: float, width: int) -> float | None:
+        """Enumerate below the ceiling among the options below ``keep_below``; the bound proven among these."""
+        margin = 1e-9 * max(1.0, abs(ceiling))
+        keep = [values <= keep_below + margin for values in bound.through]
+        if not all(mask.any() for mask in keep):
+            return ceiling
+        tables = bound.tables.restrict(keep)
+        enumeration = Enumeration(tables, Prices(bound.prices.values[:PRICE_SETS], bound.prices.paths))
+        if not enumeration.steps:
+            return None
+        found = enumeration.search(ceiling, width=width, deadline=self.deadline)
+        if found.choice is not None:
+            self.offer(positions_in(self.tables, tables, found.choice))
+        return min(found.bound, keep_below)
+
+    def enumerated(self, bound: Bound, width: int) -> bool:
+        """Search below what a plan better than the known one by the wanted gap needs; whether nothing is left to do."""
+        if not np.isfinite(self.loss):
+            return False
+        ceiling = self.loss - self.relative_gap * abs(self.loss)
+        proven = self.beam(bound, ceiling, ceiling, width)
+        if proven is None:
+            return True
+        self.raise_bound(proven)
+        return proven >= ceiling
+
+    def program(self, tables: Tables, threshold: float) -> None:
+        """HiGHS on restricted tables; every plan outside them has a loss of at least ``threshold``."""
+        limits = tables
+        for _ in range(2):
+            answer = solve_milp(limits, relative_gap=self.relative_gap * 0.9, deadline=self.deadline)
+            if limits is tables:
+                self.raise_bound(threshold if answer.infeasible else min(threshold, answer.bound))
+                self.infeasible = answer.infeasible and not np.isfinite(threshold)
+            if answer.choice is None:
+                return
+            found = positions_in(self.tables, tables, answer.choice)
+            self.offer(found)
+            if feasible(self.tables, found):
+                return
+            # HiGHS may pass a limit by its tolerance; once more with that limit lowered by twice the excess
+            limits = tightened(tables, answer.choice)
+
+    def result(self) -> Exact:
+        """What was found."""
+        return Exact(self.choice, self.loss, min(self.bound, self.loss), self.infeasible)

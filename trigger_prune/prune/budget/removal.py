@@ -1,0 +1,62 @@
+"""What the solver expects of removing a group: how much loss, and how much logic it frees."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, fx
+
+from trigger_prune.cost.csd import csd_count
+from trigger_prune.importance import CriterionData, criterion_by_name
+from trigger_prune.importance.group_scores import score_groups
+from trigger_prune.prune.budget.menu import Removal
+from trigger_prune.quantize.describe import describe_network
+from trigger_prune.structure._base import Groups
+
+LOSS_CRITERIA = ("taylor_fisher", "obd", "obd_fisher", "obd_hessian", "obs")
+"""Criteria whose scores are comparable from layer to layer: each is an increase of the loss up to one factor."""
+
+LOSS_SCALE = "obd_fisher"
+"""Says how much a layer is worth where the criterion itself has no scale."""
+
+_SQUARED = ("magnitude_l1", "wanda", "activation")
+"""Criteria of the first power of the weight or of what it does; the loss goes with the square."""
+
+_GROWTH_BITS = 2
+"""An adder behind an input of w bits has about w + 2."""
+
+
+def removal_of(network: fx.GraphModule, groups: Groups, criterion: str, data: CriterionData) -> Removal:
+    """Predicted loss and freed logic of every group of a quantised network.
+
+    A criterion of ``LOSS_CRITERIA`` gives the loss itself. Any other one only ranks the groups within a layer; all of
+    a layer together is then worth what ``LOSS_SCALE`` says.
+    """
+    scores = score_groups(criterion_by_name(criterion, with_data=True), network, groups, data).clamp(min=0)
+    if criterion not in LOSS_CRITERIA:
+        scores = scores.square() if criterion in _SQUARED else scores
+        scale = score_groups(criterion_by_name(LOSS_SCALE, with_data=True), network, groups, data)
+        scores = _with_layer_totals(groups, scores, scale)
+    return Removal(scores, _prices(network, groups))
+
+
+def _with_layer_totals(groups: Groups, scores: Tensor, scale: Tensor) -> Tensor:
+    homes = np.array(groups.home())
+    result = scores.clone()
+    for name in groups.ids:
+        mine = torch.from_numpy(np.flatnonzero(homes == name))
+        total = float(scores[mine].sum())
+        result[mine] = scores[mine] * (float(scale[mine].sum()) / total if total > 0 else 0.0)
+    return result
+
+
+def _prices(network: fx.GraphModule, groups: Groups) -> Tensor:
+    """Bits of the adders behind each group's weights, without sharing; at least those of one adder."""
+    spec = describe_network(network)
+    bits = {
+        layer.name: torch.from_numpy(csd_count(layer.weight) * (layer.input_type.width + _GROWTH_BITS)).double()
+        * layer.positions
+        for layer in spec.layers
+    }
+    least = min(layer.input_type.width for layer in spec.layers) + _GROWTH_BITS
+    return groups.sums(bits).clamp(min=float(least))

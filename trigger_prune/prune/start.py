@@ -1,0 +1,43 @@
+"""Which loop a project's section ``prune`` asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import fx
+
+from trigger_prune.prune.budget.estimators import LayerEstimator
+from trigger_prune.prune.budget.loop import SolverInputs, solve_to_budget
+from trigger_prune.prune.loop import prune_to_budget
+from trigger_prune.prune.measured import LoopInputs, OnEpoch, PruneResult
+from trigger_prune.prune.tolerance import prune_within_tolerance
+from trigger_prune.prune.trial import FailedTrial, PruneTrial
+
+
+def prune(
+    network: fx.GraphModule,
+    inputs: LoopInputs,
+    estimator: Callable[[], LayerEstimator],
+    *,
+    scratch: Path | None = None,
+    on_epoch: OnEpoch = None,
+    on_trial: Callable[[PruneTrial], None] | None = None,
+    on_failure: Callable[[FailedTrial], None] | None = None,
+) -> PruneResult:
+    """A pruned copy of ``network``: to the budget by one ranking or by the solver, or within a tolerance.
+
+    estimator   makes what predicts a layer's cost, for the solver
+    """
+    config = inputs.config
+    if config.goal == "tolerance":
+        return prune_within_tolerance(network, inputs, on_epoch=on_epoch, on_trial=on_trial)
+    if config.scope != "solver":
+        return prune_to_budget(network, inputs, scratch=scratch, on_epoch=on_epoch, on_trial=on_trial)
+    strategies: list[str] = [*config.strategies] or [inputs.target.strategy]
+    factors = config.reuse_factors or [inputs.target.reuse_factor]
+    layouts = tuple((strategy, factor) for strategy in strategies for factor in factors)
+    solver = SolverInputs(inputs, estimator(), layouts)
+    return solve_to_budget(
+        network, solver, scratch=scratch, on_epoch=on_epoch, on_trial=on_trial, on_failure=on_failure
+    )
