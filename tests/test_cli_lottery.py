@@ -89,6 +89,7 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
+@pytest.mark.slow
 def test_five_seeds_give_a_verdict_that_the_table_of_figures_bears_out(
     project: Path, call: Call, trainings: list[str]
 ) -> None:

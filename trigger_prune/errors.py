@@ -11,6 +11,8 @@
     │   └── StageMismatchError      two reports of different stages were compared or added
     ├── ToolError          an external tool is missing, failed, ran out of time or memory
     ├── ReportFormatError  a tool report with a missing or broken section
+    ├── WrongReportError   a report that was put into place by hand is not of the design that waits for it
+    ├── AwaitingReportsError   designs wait for the reports of tools on another machine; no failure
     ├── ExportError        a representation could not be written
     ├── VerificationError  two representations of the network give different bits
     └── ArtefactError      a stage's result on disk is missing, foreign or damaged
@@ -19,6 +21,8 @@ Messages follow one pattern: what was wrong, where (file, key, row, layer), what
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 
 class TriggerPruneError(Exception):
@@ -71,6 +75,21 @@ class ToolError(TriggerPruneError):
 
 class ReportFormatError(TriggerPruneError):
     """A tool's report lacks a section or holds something unreadable."""
+
+
+class WrongReportError(TriggerPruneError):
+    """A report that was put into place by hand is not of the design that waits for it, or is damaged."""
+
+
+class AwaitingReportsError(TriggerPruneError):
+    """Projects of hls4ml were written for tools on another machine; the run goes on when their reports are there.
+
+    folders   where each report is expected
+    """
+
+    def __init__(self, message: str, folders: tuple[Path, ...], *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.folders = folders
 
 
 class ExportError(TriggerPruneError):

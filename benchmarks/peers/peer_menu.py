@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 HIDDEN = [64, 32, 32]
-PEERS = ("hgq2", "pquantml", "torch_pruning", "magnitude")
+PEERS = ("hgq2", "magnitude", "torch_pruning", "pquantml")
 _COMMON = {"hidden": HIDDEN, "batch_size": 1024}
 _SIX_BITS = {"weight_bits": 6, "activation_bits": 6}
 

@@ -9,6 +9,7 @@ from scored_networks import MIXED_LAYERS, events, mixed_network, mlp_network
 from trigger_prune.errors import ConfigError
 from trigger_prune.importance import Combine, Movement, Term, criterion_by_name, score_groups
 from trigger_prune.importance._base import Accumulating
+from trigger_prune.importance.combine import ranks
 from trigger_prune.importance.random_score import RandomScore
 from trigger_prune.quantize.graph import trace
 from trigger_prune.structure._base import Groups
@@ -56,6 +57,8 @@ def test_ranks_are_over_the_whole_network_whatever_is_asked_for() -> None:
 
 def test_scores_equal_but_for_the_order_of_summation_share_their_rank() -> None:
     """Twin weights differ in the last digit with the batch size; a rank must not."""
+    close = torch.tensor([0.3, 0.3 * (1 + 1e-15), 0.3 * (1 + 1e-7), -torch.inf, 0.1], dtype=torch.float64)
+    assert ranks(close).tolist() == [0.7, 0.7, 1.0, 0.2, 0.4]
     network = mlp_network()
     with torch.no_grad():
         network[3].weight[1] = network[3].weight[0]

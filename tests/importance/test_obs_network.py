@@ -89,6 +89,13 @@ def test_a_global_sparsity_is_met_exactly_and_values_stay_in_range(sparsity: flo
                 assert fixed.contains(values.detach().numpy()).all()
 
 
+def test_a_layer_sparser_than_asked_for_loses_nothing_more() -> None:
+    network, data = mixed_network(), events((2, 8, 8), 80)
+    before = {name: layer.weight_mask.clone() for name, layer in weight_layers(network).items()}
+    done = prune_with_obs(network, data, {"first": 0.05, "left": 0.5})
+    assert torch.equal(network.first.weight_mask, before["first"]) and int((done["left"].mask == 0).sum()) == 8
+
+
 def test_nothing_removed_leaves_the_function_as_it_is() -> None:
     network, data = mixed_network().eval(), events((2, 8, 8), 80)
     with torch.no_grad():

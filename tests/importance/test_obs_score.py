@@ -33,15 +33,32 @@ def fisher_by_single_events(network: nn.Module, names: list[str], data: Criterio
             added.clear()
             event = data.batches.take(slice(i, i + 1))
             event_losses(network(event.features), event.targets, data.task).sum().backward()
-            gradient = added[0].grad[0].flatten(1) if added[0].ndim > 2 else added[0].grad[0][:, None]
-            result[name] = result[name] + share[i] * gradient.square().mean(dim=1).numpy()
+            squares = [call.grad[0].reshape(call.shape[1], -1).square().mean(dim=1).numpy() for call in added]
+            result[name] = result[name] + share[i] * np.mean(squares, axis=0)
         handle.remove()
     return result  # type: ignore[return-value]
 
 
+class Twice(nn.Module):
+    """A layer that is called twice, on different inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(8)
+        self.shared = QuantLinear(nn.Linear(5, 5), WEIGHT, WEIGHT).double()
+        self.head = QuantLinear(nn.Linear(5, 3), WEIGHT, WEIGHT).double()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.relu(self.shared(torch.relu(self.shared(x)))))
+
+
 @pytest.mark.parametrize(
     ("make", "shape", "layers", "task"),
-    [(mixed_network, (2, 8, 8), MIXED_LAYERS, "classify"), (sequence_network, (2, 4), ["0", "3"], "autoencoder")],
+    [
+        (mixed_network, (2, 8, 8), MIXED_LAYERS, "classify"),
+        (sequence_network, (2, 4), ["0", "3"], "autoencoder"),
+        (Twice, (5,), ["shared", "head"], "classify"),
+    ],
 )
 def test_layers_are_scaled_by_half_the_output_fisher(
     make: type[nn.Module], shape: tuple[int, ...], layers: list[str], task: str

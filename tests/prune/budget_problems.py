@@ -45,7 +45,9 @@ def random_problem(rng: np.random.Generator, *, layers: int, options: int, shape
     return Problem(tuple(menus), tuple(_edge(rng, menus[a], menus[b]) for a, b in edges), groups)
 
 
-def _graph(rng: np.random.Generator, layers: int, shape: str) -> tuple[list[tuple[int, int]], tuple[tuple[str, ...], ...]]:
+def _graph(
+    rng: np.random.Generator, layers: int, shape: str
+) -> tuple[list[tuple[int, int]], tuple[tuple[str, ...], ...]]:
     chain = [(layer, layer + 1) for layer in range(layers - 1)]
     if shape == "chain":
         return chain, ()

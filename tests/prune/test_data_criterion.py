@@ -7,6 +7,7 @@ from torch import fx, nn
 
 from trigger_prune.fixed_point import FixedPoint
 from trigger_prune.importance import CriterionData, criterion_by_name, criterion_names
+from trigger_prune.importance.batch_norm_scale import META_KEY, batch_norm_scales
 from trigger_prune.prune.fine_tune import RampPlan, criterion_events, ramp
 from trigger_prune.quantize.convert import quantize_model
 from trigger_prune.sensitivity.layers import scan_layers
@@ -27,16 +28,21 @@ def events(n: int = 600) -> Batches:
     return Batches(x, (x[:, 0] > 0).long(), torch.ones(n))
 
 
-def network(batches: Batches) -> fx.GraphModule:
+def network(batches: Batches, *, norm: bool = False) -> fx.GraphModule:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2))
-    return quantize_model(model, batches.features, FixedPoint(8, 4), Bits())
+    model = nn.Sequential(
+        nn.Linear(8, 16), nn.BatchNorm1d(16) if norm else nn.Identity(), nn.ReLU(), nn.Linear(16, 2)
+    ).eval()
+    net = quantize_model(model, batches.features, FixedPoint(8, 4), Bits())
+    if norm:
+        net.meta[META_KEY] = batch_norm_scales(model)
+    return net
 
 
 @pytest.mark.parametrize("criterion", criterion_names(with_data=True))
 def test_every_criterion_prunes_to_the_sparsity_asked_for(criterion: str) -> None:
     batches = events()
-    pruned = network(batches)
+    pruned = network(batches, norm=criterion == "batchnorm_scale")
     settings = FitSettings("prune", epochs=4, batch_size=100, learning_rate=2e-3, seed=3)
     ramp(pruned, batches, batches, settings, RampPlan(0.5, criterion=criterion))
     assert masked_fraction(pruned) == pytest.approx(0.5, abs=0.01)

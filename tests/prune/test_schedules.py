@@ -342,6 +342,22 @@ def test_unknown_schedules_are_named() -> None:
         ramp(network(), events(), events(), settings(1), RampPlan(0.5, schedule="cubik"))
 
 
+def test_every_part_is_ranked_by_its_own_groups() -> None:
+    net = network()
+    ids = {"0": torch.arange(96).reshape(16, 6) // 2, "2": 48 + torch.arange(32).reshape(2, 16) // 2}
+    groups = Groups("pairs", ids, 64)
+    wanted = torch.randperm(64, generator=torch.Generator().manual_seed(3)).double()
+    plan = RampPlan(
+        0.75, groups=groups, layer_sparsity={"2": 0.25}, scores=lambda n: {name: wanted[i] for name, i in ids.items()}
+    )
+    ramp(net, events(), events(), settings(4), plan)
+    # a quarter of 16 and three quarters of 48, the lowest of each
+    expected = torch.zeros(64, dtype=torch.bool)
+    expected[48 + torch.argsort(wanted[48:])[:4]] = True
+    expected[torch.argsort(wanted[:48])[:36]] = True
+    assert torch.equal(removed_groups(net, groups), expected)
+
+
 def test_a_network_of_frozen_layers_has_nothing_to_prune() -> None:
     net = network()
     for layer in prunable_layers(net).values():

@@ -1,8 +1,11 @@
+import copy
 import math
 
 import numpy as np
 import pytest
 import torch
+from scan_networks import events as scan_events
+from scan_networks import network as quantised
 from torch import Tensor, fx, nn
 
 from trigger_prune.errors import DataError
@@ -12,6 +15,7 @@ from trigger_prune.quantize.layers import QuantLinear
 from trigger_prune.sensitivity.findings import SensitivityScan
 from trigger_prune.sensitivity.inputs import RedundantInput, find_redundant_inputs, scan_inputs
 from trigger_prune.sensitivity.scan import scan
+from trigger_prune.sensitivity.settings import ScanSettings
 from trigger_prune.train.evaluate import Batches, evaluate
 
 
@@ -158,7 +162,7 @@ def test_whole_scan_puts_names_baseline_and_layers_together() -> None:
     seen: list[tuple[str, int, int]] = []
     arguments = (network, x, batches, names, [0.5, 0.9], criterion_by_name("magnitude_l1"), "classify")
     result = scan(*arguments, seed=2, progress=lambda *step: seen.append(step))
-    assert result.baseline_loss == evaluate(network, batches, "classify").loss
+    assert result.baseline_loss == pytest.approx(evaluate(network, batches, "classify").loss, rel=1e-6)
     assert result.events == 400
     assert [(p.layer, p.sparsity) for p in result.layers] == [("0", 0.5), ("0", 0.9), ("2", 0.5), ("2", 0.9)]
     assert [(f.name, f.same_as) for f in result.inputs if f.kind == "duplicate"] == [("f3", "f1"), ("f6", "f1")]
@@ -166,6 +170,27 @@ def test_whole_scan_puts_names_baseline_and_layers_together() -> None:
         ("f4", -0.5, 0.0),
         ("f7", -0.5, 0.0),
     ]
-    assert seen[0] == ("layers", 400, 400) and seen[-1] == ("inputs", 8, 8)
+    assert seen[0][0] == "layers" and seen[-1] == ("inputs", 8, 8)
     assert scan(*arguments, seed=2) == result
     assert SensitivityScan.from_dict(result.to_dict()) == result
+
+
+def test_figures_of_every_input_are_those_of_the_network_with_that_input_shuffled_or_zero() -> None:
+    model, batches = quantised("conv1d", dtype=torch.float64), scan_events("conv1d", 200, dtype=torch.float64)
+    names, redundant = ["a", "b", "c"], find_redundant_inputs(batches.features.numpy())
+    plain = scan_inputs(copy.deepcopy(model), batches, names, redundant, "classify", seed=3)
+    found = scan_inputs(model, batches, names, redundant, "classify", seed=3, settings=ScanSettings(interval_width=1.0))
+    baseline = evaluate(model, batches, "classify")
+    for finding, truth in zip(found, plain, strict=True):
+        assert (finding.name, finding.kind) == (truth.name, truth.kind)
+        assert finding.loss_increase == pytest.approx(truth.loss_increase, rel=1e-9)
+        assert finding.accuracy_drop == pytest.approx(truth.accuracy_drop, abs=1e-12)
+        assert finding.merit_drop == pytest.approx(truth.merit_drop, rel=1e-9)
+        assert finding.shuffled["loss"].change == finding.loss_increase
+        removed = batches.features.clone()
+        removed[:, finding.index] = 0.0
+        without = evaluate(model, batches.with_features(removed), "classify")
+        assert finding.removed["loss"].change == pytest.approx(without.loss - baseline.loss, rel=1e-9)
+        assert finding.removed["accuracy"].value == pytest.approx(without.accuracy, rel=1e-12)
+        assert finding.removed["auc"].change_low < finding.removed["auc"].change < finding.removed["auc"].change_high
+    assert len({finding.loss_increase for finding in found}) == 3

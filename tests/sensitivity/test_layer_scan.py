@@ -3,53 +3,23 @@ import copy
 import numpy as np
 import pytest
 import torch
+from scan_networks import Branched, snapshot, traced
 from scipy.stats import beta
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from trigger_prune.errors import ModelError
-from trigger_prune.fixed_point import FixedPoint
 from trigger_prune.importance import criterion_by_name
-from trigger_prune.quantize.layers import WEIGHT_LAYERS, FixedQuantizer, QuantConv1d, QuantLinear
 from trigger_prune.sensitivity.findings import LayerPoint
 from trigger_prune.sensitivity.layers import scan_layers
 from trigger_prune.train.evaluate import Batches, evaluate
 
-WEIGHT = FixedPoint(6, 1)
 L1 = criterion_by_name("magnitude_l1")
 SPARSITIES = [0.0, 0.3, 0.5, 0.9, 1.0]
 
 
-class Tracer(fx.Tracer):
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, (*WEIGHT_LAYERS, FixedQuantizer)) or super().is_leaf_module(m, module_qualified_name)
-
-
-class Branched(nn.Module):
-    """A particle branch with a frozen mean and a skip connection: cached values of several layers are needed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.phi = QuantConv1d(nn.Conv1d(3, 6, 1), WEIGHT, WEIGHT)
-        self.quantizer = FixedQuantizer(FixedPoint(8, 3, signed=False, overflow="AP_SAT"))
-        self.mean = QuantConv1d(nn.Conv1d(6, 6, 4, groups=6, bias=False), FixedPoint(4, 0), WEIGHT)
-        self.mean.weight.requires_grad_(False)
-        self.flatten = nn.Flatten()
-        self.dropout = nn.Dropout(0.5)
-        self.left = QuantLinear(nn.Linear(6, 6), WEIGHT, WEIGHT)
-        self.right = QuantLinear(nn.Linear(6, 6), WEIGHT, WEIGHT)
-        self.head = QuantLinear(nn.Linear(12, 3), WEIGHT, WEIGHT)
-
-    def forward(self, x: Tensor) -> Tensor:
-        pooled = self.flatten(self.mean(self.quantizer(torch.relu(self.phi(x)))))
-        left = torch.relu(self.left(pooled))
-        both = torch.cat([left + pooled, self.right(left)], dim=1)
-        return self.head(self.dropout(both))
-
-
 def network() -> fx.GraphModule:
     torch.manual_seed(0)
-    model = Branched()
-    return fx.GraphModule(model, Tracer().trace(model))
+    return traced(Branched())
 
 
 def events(n: int = 500) -> Batches:
@@ -69,12 +39,11 @@ def brute_force_mask(scores: Tensor, mask: Tensor, sparsity: float) -> Tensor:
     return torch.tensor(flat).reshape(mask.shape)
 
 
-@pytest.mark.parametrize("batch_size", [500, 128])
-def test_equals_evaluating_the_whole_network_for_every_point(batch_size: int) -> None:
+def test_equals_evaluating_the_whole_network_for_every_point() -> None:
     model, batches = network(), events()
     model.train()
     model.left.weight_mask[:, 2] = 0
-    points = scan_layers(model, batches, SPARSITIES, L1, "classify", batch_size=batch_size)
+    points = scan_layers(model, batches, SPARSITIES, L1, "classify")
     expected = []
     for name in ("phi", "left", "right", "head"):
         layer = model.get_submodule(name)
@@ -94,11 +63,6 @@ def test_equals_evaluating_the_whole_network_for_every_point(batch_size: int) ->
     assert len({point.loss for point in points}) > 10  # the points do differ
 
 
-def snapshot(model: nn.Module) -> list[object]:
-    state = [tensor.detach().clone().numpy().tobytes() for tensor in (*model.parameters(), *model.buffers())]
-    return [*state, [module.training for module in model.modules()]]
-
-
 def test_network_is_restored_bit_for_bit() -> None:
     model = network()
     model.train()
@@ -109,32 +73,10 @@ def test_network_is_restored_bit_for_bit() -> None:
     assert snapshot(model) == before
 
 
-def test_network_is_restored_after_an_exception() -> None:
-    model = network()
-    model.train()
-    before = snapshot(model)
-    seen: list[bool] = []
-
-    def fail(*_: object) -> None:
-        if not bool(model.right.weight_mask.all()):
-            seen.append(True)
-            raise RuntimeError("stopped in the middle")
-
-    model.head.register_forward_pre_hook(fail)
-    with pytest.raises(RuntimeError, match="stopped in the middle"):
-        scan_layers(model, events(), SPARSITIES, L1, "classify")
-    assert seen and snapshot(model) == before
-
-
-def test_layers_before_the_pruned_one_run_once_per_batch() -> None:
-    model = network()
-    calls = {"phi": 0, "head": 0}
-    for name in calls:
-        model.get_submodule(name).register_forward_hook(lambda *_, name=name: calls.__setitem__(name, calls[name] + 1))
+def test_progress_counts_networks() -> None:
     done: list[tuple[int, int]] = []
-    scan_layers(model, events(500), [0.5, 0.9], L1, "classify", batch_size=200, progress=lambda *d: done.append(d))
-    assert calls == {"phi": 3 * (1 + 2), "head": 3 * (1 + 4 * 2)}
-    assert done == [(200, 500), (400, 500), (500, 500)]
+    scan_layers(network(), events(500), [0.5, 0.9], L1, "classify", progress=lambda *d: done.append(d))
+    assert done[-1] == (8, 8) and done == sorted(done)
 
 
 def test_a_task_without_classes_has_no_accuracy() -> None:

@@ -201,6 +201,32 @@ def test_operations_in_place_are_seen_by_later_readers() -> None:
     assert torch.allclose(shrunk.model(x), masked(model, {"first": mask}).float()(x), atol=1e-6)
 
 
+class Shared(nn.Module):
+    """One layer is called twice, and two more have one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.twice, self.head = nn.Linear(4, 6), nn.Linear(6, 6), nn.Linear(6, 2)
+        self.one, self.other = nn.Linear(6, 6), nn.Linear(6, 6)
+        self.other.weight = self.one.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.first(x))
+        x = torch.relu(self.twice(torch.relu(self.twice(x))))
+        result: Tensor = self.head(torch.relu(self.other(torch.relu(self.one(x)))))
+        return result
+
+
+def test_layers_that_share_weights_stay_whole() -> None:
+    torch.manual_seed(2)
+    model = Shared()
+    mask = torch.ones(6, 6)
+    mask[[1, 4]] = 0
+    shrunk = shrink_model(model, {"first": mask[:, :4], "twice": mask, "one": mask, "other": mask}, torch.zeros(1, 4))
+    assert shrunk.removed == {}
+    assert sum("shares its weight" in remark for remark in shrunk.remarks) >= 3
+
+
 def test_a_layer_without_weights_keeps_one_neuron() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 2))

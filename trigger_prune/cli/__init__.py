@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from trigger_prune.cli import cost, data, doctor, project, reports, run, store, validate
+from trigger_prune.cli import budget, cost, data, doctor, lottery, project, reports, run, sensitivity, store, validate
 
 app = typer.Typer(
     name="trigger-prune",
@@ -53,7 +53,8 @@ def _group(commands: Commands, name: str, description: str) -> None:
     app.add_typer(group, name=name)
 
 
-_add(app, (*run.COMMANDS, *project.COMMANDS, *doctor.COMMANDS, *validate.COMMANDS))
+_add(app, (*run.COMMANDS, *project.COMMANDS, *budget.COMMANDS, *sensitivity.COMMANDS, *lottery.COMMANDS))
+_add(app, (*doctor.COMMANDS, *validate.COMMANDS))
 _group(reports.COMMANDS, "reports", "Read and compare reports of Vivado HLS, Vitis HLS and Vivado.")
 _group(cost.COMMANDS, "cost", "Estimates of the HLS cost: predict, calibrate on reports, evaluate.")
 _group(data.COMMANDS, "data", "Simulated events: make them with Pythia 8, and what made them.")

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trigger_prune.errors import ConfigError, DataError, TriggerPruneError
+from trigger_prune.errors import AwaitingReportsError, ConfigError, DataError, TriggerPruneError, WrongReportError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
+EXIT_WAITING = 3
+"""Nothing went wrong: the run waits for reports that are made on another machine."""
 EXIT_INTERRUPTED = 130
 
 ProjectArgument = Annotated[
@@ -68,11 +70,15 @@ def errors_shown(debug: bool, resume: str = "stopped") -> Iterator[None]:
     """Turn errors raised on purpose into a message and an exit code; ``resume`` is said after Ctrl-C."""
     try:
         yield
+    except AwaitingReportsError as waiting:
+        # no error, so no traceback either
+        print(f"waiting: {waiting.message}\n  -> {waiting.hint}")
+        raise typer.Exit(EXIT_WAITING) from None
     except TriggerPruneError as error:
         if debug:
             raise
         show_error(error.message, error.hint)
-        bad_input = isinstance(error, ConfigError | DataError)
+        bad_input = isinstance(error, ConfigError | DataError | WrongReportError)
         raise typer.Exit(EXIT_BAD_INPUT if bad_input else EXIT_FAILED) from None
     except KeyboardInterrupt:
         print(f"\n{resume}", file=sys.stderr)

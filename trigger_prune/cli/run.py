@@ -44,7 +44,8 @@ def run(
 ) -> None:
     """Run a project: train, quantise, prune to the budget, export, verify, measure, report.
 
-    Finished stages are loaded, not computed again. A stopped or killed run goes on where it was with the same command.
+    Finished stages are loaded, not computed again. A stopped or killed run goes on where it was with the same command;
+    so does one that waits for reports of tools on another machine (cost.offline; exit code 3).
     """
     resume = "stopped; run the same command to resume"
     if from_stage is not None:

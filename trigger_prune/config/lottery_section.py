@@ -43,8 +43,8 @@ class LotteryConfig(Section):
     )
     early_bird_distance: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.1,
-        description="The early-bird search ends when the masks of successive epochs differ by less than this fraction of "
-        "the weights that they keep (above 50 % density: of all weights).",
+        description="The early-bird search ends when the masks of successive epochs differ by less than this fraction "
+        "of the weights that they keep (above 50 % density: of all weights).",
     )
     early_bird_window: PositiveInt = Field(default=5, description="Successive distances that have to be that small.")
     transfer_from: str | None = Field(

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from trigger_prune.config._section import Section, Seed
 from trigger_prune.config.event_sections import DataConfig, InputConfig, LuminosityConfig, PhysicsConfig, SplitConfig
+from trigger_prune.config.front_section import FrontConfig
 from trigger_prune.config.lottery_section import LotteryConfig
 from trigger_prune.config.pruning_sections import PruneConfig, SensitivityConfig
 from trigger_prune.config.target_sections import BudgetConfig, CostConfig, TargetConfig, VerifyConfig
@@ -25,6 +26,7 @@ __all__ = [
     "BudgetConfig",
     "CostConfig",
     "DataConfig",
+    "FrontConfig",
     "InputConfig",
     "LotteryConfig",
     "LuminosityConfig",
@@ -78,6 +80,7 @@ class ProjectConfig(Section):
     prune: PruneConfig = Field(default_factory=PruneConfig)
     lottery: LotteryConfig = Field(default_factory=LotteryConfig)
     budget: BudgetConfig = Field(default_factory=BudgetConfig)
+    front: FrontConfig = Field(default_factory=FrontConfig)
     target: TargetConfig = Field(default_factory=TargetConfig)
     cost: CostConfig = Field(default_factory=CostConfig)
     verify: VerifyConfig = Field(default_factory=VerifyConfig)

@@ -111,6 +111,12 @@ class PruneConfig(Section):
     max_rounds: PositiveInt = Field(
         default=10, description="Give up (with an error) when the budget is not met after so many."
     )
+    candidates: PositiveInt = Field(
+        default=1,
+        description="Networks trained in every round, for aims 10 % apart before the first report and 3 % apart after "
+        "it: with tools on another machine (cost.offline) one stop then holds several designs. They count as one "
+        "round.",
+    )
     epochs_per_round: PositiveInt = Field(
         default=20,
         description="Epochs of one round of the search for the sparsity; the cubic ramp fills half of them.",

@@ -81,6 +81,12 @@ class CostConfig(Section):
     licences: PositiveInt | None = Field(
         default=None, description="HLS backends: most tools at once on this machine (default: no limit)."
     )
+    offline: str | None = Field(
+        default=None,
+        description="csynth, vsynth, cosim: folder for working with tools on another machine. Projects to synthesise "
+        "are written there, the run stops, and the same command goes on when their reports lie in it. A relative path "
+        "starts at the folder of project.yaml.",
+    )
     use_store: bool = Field(
         default=True, description="Look up and keep syntheses in the report store: no design is synthesised twice."
     )
@@ -111,6 +117,8 @@ class CostConfig(Section):
     def _require_sense(self) -> CostConfig:
         if self.pipeline_stages is not None and self.adders_per_stage is not None:
             raise ValueError("pipeline_stages and adders_per_stage are both given; leave one out")
+        if self.offline is not None and self.backend not in ("csynth", "vsynth", "cosim"):
+            raise ValueError(f"offline goes with the backends csynth, vsynth and cosim, not with {self.backend}")
         if self.batch_sizes != sorted(set(self.batch_sizes)):
             raise ValueError(f"batch_sizes {self.batch_sizes} must ascend")
         return self

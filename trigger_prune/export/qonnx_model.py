@@ -22,7 +22,7 @@ OPSET = 13
 INPUT_NAME = "events"
 OUTPUT_NAME = "logits"
 
-_EXPORT_LOCK = threading.Lock()
+EXPORT_LOCK = threading.Lock()
 """torch's exporter keeps global state: two threads that export at once end in a bare AssertionError."""
 
 
@@ -65,7 +65,7 @@ def to_qonnx(network: fx.GraphModule) -> onnx.ModelProto:
     example = torch.zeros((1, *input_shape_of(network)))
     buffer: Any = io.BytesIO()
     try:
-        with _EXPORT_LOCK, warnings.catch_warnings(), torch.no_grad():
+        with EXPORT_LOCK, warnings.catch_warnings(), torch.no_grad():
             # The TorchScript exporter announces its successor, which writes opset 18; qonnx and hls4ml read 13.
             warnings.simplefilter("ignore")
             torch.onnx.export(

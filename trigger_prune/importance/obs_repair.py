@@ -52,5 +52,5 @@ def rows_within_range(
     values, free = start, kept.clone()
     while bool((outside := free & ((values < low) | (values > high))).any()):
         free &= ~outside
-        values = least_error_rows(optimum, hessian, free, values.clamp(low, high).masked_fill(~kept, 0))
+        values = least_error_rows(optimum, hessian, free, values.clamp(low, high))
     return values

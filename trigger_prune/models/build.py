@@ -20,6 +20,7 @@ from trigger_prune.models.autoencoder import Autoencoder
 from trigger_prune.models.conv1d import Conv1dNet
 from trigger_prune.models.conv2d import Conv2dNet
 from trigger_prune.models.deep_sets import DeepSets
+from trigger_prune.models.encoder import Encoder
 from trigger_prune.models.mlp import Mlp
 from trigger_prune.models.source import model_source_files, module_files, split_import_path
 
@@ -30,6 +31,7 @@ REFERENCE_MODELS: dict[str, Callable[..., nn.Module]] = {
     "conv1d": Conv1dNet,
     "conv2d": Conv2dNet,
     "deep_sets": DeepSets,
+    "encoder": Encoder,
     "mlp": Mlp,
 }
 

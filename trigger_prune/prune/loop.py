@@ -9,24 +9,32 @@ from pathlib import Path
 
 from torch import fx
 
-from trigger_prune.errors import CostError
+from trigger_prune.errors import BudgetError
 from trigger_prune.prune.fine_tune import polish, ramp
 from trigger_prune.prune.measured import (
     LoopInputs,
     OnEpoch,
-    Phase,
     PruneResult,
     choose,
     describe_cost,
     estimated_excess,
-    measure,
     round_settings,
     worst_excess,
 )
 from trigger_prune.prune.plan_of import ramp_plan
-from trigger_prune.prune.rounds import Rounds, load_rounds, save_rounds, start_key
+from trigger_prune.prune.rounds import Candidate, Rounds, load_rounds, save_rounds, start_key, state_of
 from trigger_prune.prune.schedule import density_between, next_density
-from trigger_prune.prune.trial import PruneTrial
+from trigger_prune.prune.steps import (
+    FAILURES,
+    TIGHTER,
+    Listeners,
+    aim_factors,
+    decisive_trials,
+    failed_in_a_row,
+    measure_pending,
+    require_tool,
+)
+from trigger_prune.prune.trial import FailedTrial, Phase, PruneTrial
 from trigger_prune.structure.masks import prunable_layers
 from trigger_prune.train.history import FitHistory
 
@@ -46,6 +54,7 @@ def prune_to_budget(
     scratch: Path | None = None,
     on_epoch: OnEpoch = None,
     on_trial: Callable[[PruneTrial], None] | None = None,
+    on_failure: Callable[[FailedTrial], None] | None = None,
 ) -> PruneResult:
     """A sparser copy of ``network`` that meets the budget, fine-tuned; ``network`` itself is left as it was.
 
@@ -64,40 +73,74 @@ def prune_to_budget(
     within the budget with the best merit on validation (settings.objective). A budget without limits is
     met by the first round.
 
-    scratch    folder for resuming; rounds found there are not repeated
+    With ``config.candidates`` above 1 every step but ``dense`` trains so many networks, for densities around the one,
+    and goes on from the measured one nearest to the budget; a step counts as one round.
+
+    A measurement that fails (a tool, or its report) is kept as a failure, and the next step prunes a little more.
+    scratch    folder for resuming; rounds found there are not repeated, and what was trained but not measured is
+               measured
     Raises BudgetError naming the binding limit and the nearest cost reached when ``max_rounds`` are not enough, or
-    naming a limit that the cost model's report says nothing about. A CostError ends the run only while no network
-    within the budget is known; later it is a warning.
+    naming a limit that the cost model's report says nothing about. The error of the third failed measurement in a row
+    ends the run only while no network within the budget is known; later it is a warning.
     """
     network = copy.deepcopy(network)
     unpruned = copy.deepcopy(network.state_dict())
     key = start_key(network)
     rounds = Rounds() if scratch is None else load_rounds(scratch, key)
-    if rounds.networks:
-        network.load_state_dict(rounds.networks[-1])
-    while (step := _next_step(network, rounds.trials, inputs)) is not None:
-        number = len(rounds.trials) + 1
-        if step[0] == "final":
-            network.load_state_dict(unpruned)
-        history = _tune(network, inputs, *step, number, on_epoch)
-        try:
-            trial = measure(network, inputs, step[0], number)
-        except CostError as error:
-            # No logic is left (the training collapsed, say): a network that fits was found before, and it stands.
-            if not any(earlier.meets_budget for earlier in rounds.trials):
-                raise
-            warnings.warn(f"round {number} ({step[0]}) cannot be measured and is left out: {error}", stacklevel=2)
-            break
-        rounds.add(trial, history, network)
+
+    def save() -> None:
         if scratch is not None:
             save_rounds(scratch, key, rounds)
-        if on_trial is not None:
-            on_trial(trial)
+
+    listeners = Listeners(save, on_trial, on_failure)
+    while True:
+        if not rounds.pending:
+            measured = decisive_trials(rounds, inputs.budget)
+            network.load_state_dict(rounds.network_of(measured[-1]) if measured else unpruned)
+            step = _next_step(network, rounds, measured, inputs)
+            if step is None:
+                break
+            require_tool(inputs)
+            if step[0] == "final":
+                network.load_state_dict(unpruned)
+            rounds.begin(_train(network, inputs, rounds, *step, on_epoch))
+            save()
+        error = measure_pending(network, rounds, inputs, listeners)
+        if error is not None and failed_in_a_row(rounds) >= FAILURES:
+            # No logic is left (the training collapsed, say): a network that fits was found before, and it stands.
+            if not any(trial.meets_budget for trial in rounds.trials):
+                raise error
+            last = rounds.failures[-1]
+            warnings.warn(
+                f"round {last.round} ({last.phase}) cannot be measured and is left out: {error}", stacklevel=2
+            )
+            break
+    if not rounds.trials:
+        raise BudgetError(
+            f"none of {len(rounds.failures)} networks could be measured; the last error: {rounds.failures[-1].error}"
+        )
     return choose(network, rounds, inputs.budget)
 
 
-def _next_step(network: fx.GraphModule, trials: list[PruneTrial], inputs: LoopInputs) -> tuple[Phase, float] | None:
-    """What the next round does (phase and sparsity), or None at the end."""
+def _next_step(
+    network: fx.GraphModule, rounds: Rounds, trials: list[PruneTrial], inputs: LoopInputs
+) -> tuple[Phase, float] | None:
+    """What the next step does (phase and sparsity), or None at the end; ``trials`` are the decisive ones so far."""
+    done = len(rounds.steps)
+    if trials and trials[-1].meets_budget:
+        step = _final_step(rounds, trials, inputs, inputs.removed(network))
+    elif done and done >= inputs.config.max_rounds:
+        return None
+    else:
+        step = _search_step(network, trials, inputs, first=not done)
+    failed = failed_in_a_row(rounds)
+    return None if step is None else (step[0], 1.0 - (1.0 - step[1]) * TIGHTER**failed)
+
+
+def _search_step(
+    network: fx.GraphModule, trials: list[PruneTrial], inputs: LoopInputs, *, first: bool
+) -> tuple[Phase, float]:
+    """The next cut on the way to the budget."""
     config = inputs.config
     masked = inputs.removed(network)
     first_step = min(1.0, (1.0 - config.first_sparsity) / (1.0 - masked)) if masked < 1.0 else 1.0
@@ -105,26 +148,28 @@ def _next_step(network: fx.GraphModule, trials: list[PruneTrial], inputs: LoopIn
         estimate = estimated_excess(network, inputs)
         if estimate is None:
             return "ramp", max(config.first_sparsity, masked)
-        if estimate <= WORTH_MEASURING:
+        if estimate <= WORTH_MEASURING and first:
             return "dense", masked
         return "ramp", 1.0 - next_density(1.0 - masked, estimate, None, first_step)
     last = trials[-1]
-    if last.meets_budget:
-        return _final_step(trials, inputs, masked)
-    if len(trials) >= config.max_rounds:
-        return None
     previous = None
     if len(trials) > 1:
         previous = (1.0 - trials[-2].sparsity, worst_excess(trials[-2], inputs.budget))
     step = first_step if last.phase == "dense" else config.density_step
     density = next_density(1.0 - last.sparsity, worst_excess(last, inputs.budget), previous, step)
     # of a few weights 3 % is none at all
-    n_weights = sum(layer.weight_mask.numel() for layer in prunable_layers(network).values())
-    sparsity = min(1.0, max(1.0 - density, masked + (inputs.smallest_step or 1.0 / n_weights)))
+    sparsity = min(1.0, max(1.0 - density, masked + _smallest_step(network, inputs)))
     return ("trim" if last.phase in ("final", "trim") else "ramp"), sparsity
 
 
-def _final_step(trials: list[PruneTrial], inputs: LoopInputs, masked: float) -> tuple[Phase, float] | None:
+def _smallest_step(network: fx.GraphModule, inputs: LoopInputs) -> float:
+    """Fraction of the network that a single group, or weight, is."""
+    return inputs.smallest_step or 1.0 / sum(layer.weight_mask.numel() for layer in prunable_layers(network).values())
+
+
+def _final_step(
+    rounds: Rounds, trials: list[PruneTrial], inputs: LoopInputs, masked: float
+) -> tuple[Phase, float] | None:
     """The long ramp, once the last network is within the budget; None when there is nothing left to gain.
 
     Its sparsity lies between those of the networks just above and below the budget, since a cut cannot be undone in the
@@ -133,13 +178,30 @@ def _final_step(trials: list[PruneTrial], inputs: LoopInputs, masked: float) -> 
     last, budget = trials[-1], inputs.budget
     finals = sum(trial.phase == "final" for trial in trials)
     ratio = worst_excess(last, budget)
-    again = last.phase == "final" and finals == 1 and ratio < FAR_BELOW and len(trials) < inputs.config.max_rounds
+    again = last.phase == "final" and finals == 1 and ratio < FAR_BELOW and len(rounds.steps) < inputs.config.max_rounds
     if inputs.config.final_epochs == 0 or not (last.phase == "ramp" or again):
         return None
-    above = [(1.0 - trial.sparsity, worst_excess(trial, budget)) for trial in trials if not trial.meets_budget]
+    above = [(1.0 - trial.sparsity, worst_excess(trial, budget)) for trial in rounds.trials if not trial.meets_budget]
     if not above or ratio > FAR_BELOW:
         return ("final", masked) if last.phase == "ramp" else None
     return "final", 1.0 - density_between(min(above), (1.0 - last.sparsity, ratio))
+
+
+def _train(
+    network: fx.GraphModule, inputs: LoopInputs, rounds: Rounds, phase: Phase, sparsity: float, on_epoch: OnEpoch
+) -> list[Candidate]:
+    """The networks of the next step, all trained from ``network`` as it is now; equal sparsities once."""
+    start, masked = state_of(network), inputs.removed(network)
+    least = masked + (0.0 if phase in ("dense", "final") else _smallest_step(network, inputs))
+    factors = (1.0,) if phase == "dense" else aim_factors(inputs.config.candidates, rounds)
+    wanted = [max(1.0 - (1.0 - sparsity) * factor, min(least, sparsity)) for factor in factors]
+    found: list[Candidate] = []
+    for each in dict.fromkeys(wanted):
+        number = rounds.next_round + len(found)
+        network.load_state_dict(start)
+        history = _tune(network, inputs, phase, each, number, on_epoch)
+        found.append(Candidate(number, phase, history, state_of(network.cpu())))
+    return found
 
 
 def _tune(

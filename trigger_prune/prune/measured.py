@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
-from torch import fx
+from torch import Tensor, fx
 
 from trigger_prune.config.project import PruneConfig
 from trigger_prune.cost._base import CostModel
@@ -14,7 +13,7 @@ from trigger_prune.cost.network import NetworkSpec
 from trigger_prune.cost.report import CLOCK, CostStage, HardwareReport
 from trigger_prune.errors import BudgetError
 from trigger_prune.prune.rounds import Rounds
-from trigger_prune.prune.trial import FailedTrial, PruneTrial
+from trigger_prune.prune.trial import FailedTrial, Phase, PruneTrial
 from trigger_prune.quantize.describe import describe_network
 from trigger_prune.structure._base import Groups
 from trigger_prune.structure.group_masks import removed_fraction
@@ -24,8 +23,6 @@ from trigger_prune.target import Budget, Target
 from trigger_prune.train.evaluate import Batches, evaluate
 from trigger_prune.train.fit import FitSettings
 from trigger_prune.train.history import EpochRecord, FitHistory
-
-Phase = Literal["dense", "ramp", "final", "trim"]
 
 OnEpoch = Callable[[EpochRecord, int], None] | None
 
@@ -69,7 +66,7 @@ class PruneResult:
     network: fx.GraphModule
     trials: tuple[PruneTrial, ...]
     histories: tuple[FitHistory, ...]
-    networks: tuple[dict[str, object], ...] = ()
+    networks: tuple[dict[str, Tensor], ...] = ()
     failures: tuple[FailedTrial, ...] = ()
 
     @property

@@ -7,12 +7,14 @@ from pathlib import Path
 
 from torch import fx
 
+from trigger_prune.config.project import PruneConfig
 from trigger_prune.prune.budget.estimators import LayerEstimator
 from trigger_prune.prune.budget.loop import SolverInputs, solve_to_budget
 from trigger_prune.prune.loop import prune_to_budget
 from trigger_prune.prune.measured import LoopInputs, OnEpoch, PruneResult
 from trigger_prune.prune.tolerance import prune_within_tolerance
 from trigger_prune.prune.trial import FailedTrial, PruneTrial
+from trigger_prune.target import Target
 
 
 def prune(
@@ -33,11 +35,16 @@ def prune(
     if config.goal == "tolerance":
         return prune_within_tolerance(network, inputs, on_epoch=on_epoch, on_trial=on_trial)
     if config.scope != "solver":
-        return prune_to_budget(network, inputs, scratch=scratch, on_epoch=on_epoch, on_trial=on_trial)
-    strategies: list[str] = [*config.strategies] or [inputs.target.strategy]
-    factors = config.reuse_factors or [inputs.target.reuse_factor]
-    layouts = tuple((strategy, factor) for strategy in strategies for factor in factors)
-    solver = SolverInputs(inputs, estimator(), layouts)
+        return prune_to_budget(
+            network, inputs, scratch=scratch, on_epoch=on_epoch, on_trial=on_trial, on_failure=on_failure
+        )
+    solver = SolverInputs(inputs, estimator(), layouts_of(config, inputs.target))
     return solve_to_budget(
         network, solver, scratch=scratch, on_epoch=on_epoch, on_trial=on_trial, on_failure=on_failure
     )
+
+
+def layouts_of(config: PruneConfig, target: Target) -> tuple[tuple[str, int], ...]:
+    """(strategy, reuse factor) that the solver may give a layer."""
+    strategies: list[str] = [*config.strategies] or [target.strategy]
+    return tuple((name, factor) for name in strategies for factor in config.reuse_factors or [target.reuse_factor])

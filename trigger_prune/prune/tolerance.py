@@ -8,10 +8,10 @@ from dataclasses import replace
 from torch import fx
 
 from trigger_prune.errors import BudgetError
-from trigger_prune.prune.measured import LoopInputs, OnEpoch, Phase, PruneResult, measure, round_settings
+from trigger_prune.prune.measured import LoopInputs, OnEpoch, PruneResult, measure, round_settings
 from trigger_prune.prune.plan_of import ramp_plan
 from trigger_prune.prune.search import search_sparsity
-from trigger_prune.prune.trial import PruneTrial
+from trigger_prune.prune.trial import Phase, PruneTrial
 
 
 def prune_within_tolerance(

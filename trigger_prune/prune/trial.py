@@ -9,6 +9,8 @@ from typing import Any, Literal
 from trigger_prune.cost.report import HardwareReport
 from trigger_prune.target import LayerLayout
 
+Phase = Literal["dense", "ramp", "final", "trim"]
+
 
 @dataclass(frozen=True)
 class PruneTrial:
@@ -21,7 +23,7 @@ class PruneTrial:
     """
 
     round: int
-    phase: Literal["dense", "ramp", "final", "trim"]
+    phase: Phase
     sparsity: float
     nonzeros: int
     layer_sparsity: dict[str, float]

@@ -15,13 +15,14 @@ from trigger_prune.errors import ArtefactError, FixedPointError
 from trigger_prune.fixed_point import FixedPoint
 from trigger_prune.quantize.convert import QUANTISED, build_structure, input_shape_of, input_type_of
 from trigger_prune.quantize.layers import FixedQuantizer, weight_layers
+from trigger_prune.quantize.weights_only import head_counts, is_weights_only, rebuilt
 
 _FORMAT = 3
 _READABLE = (2, _FORMAT)
 """Format 2 knows nothing of shapes: only input features can be gone there."""
 
 
-def save_network(network: fx.GraphModule, path: Path) -> None:
+def save_network(network: nn.Module, path: Path) -> None:
     """Write ``network`` to ``path`` (a torch file of tensors and plain values), under a temporary name first."""
     state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
     payload = {
@@ -37,6 +38,7 @@ def save_network(network: fx.GraphModule, path: Path) -> None:
             name: str(module.fixed) for name, module in network.named_modules() if isinstance(module, FixedQuantizer)
         },
         "frozen": [name for name, layer in weight_layers(network).items() if not layer.weight.requires_grad],
+        "heads": head_counts(network) if is_weights_only(network) else None,
         "state": state,
         "digest": _digest(state),
     }
@@ -48,16 +50,22 @@ def save_network(network: fx.GraphModule, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def load_network(path: Path, model: nn.Module) -> fx.GraphModule:
+def load_network(path: Path, model: nn.Module) -> Any:
     """Inverse of ``save_network``. ``model`` is the float model the network was made from (its weights do not matter).
 
-    Neurons and input features removed since then are taken over from the stored shapes. Raises ArtefactError when the
+    The network is an ``fx.GraphModule``, or a module of the model's class where only weights are quantised. Heads,
+    neurons and input features removed since then are taken over from the stored shapes. Raises ArtefactError when the
     file is missing, damaged or belongs to another model, and what ``quantize_model`` raises for a model it cannot take.
     """
     stored = _read(path)
-    network = build_structure(model, stored["input_type"], stored["input_shape"])
+    network: nn.Module | None = None
+    if stored["heads"] is None:
+        network = build_structure(model, stored["input_type"], stored["input_shape"])
     try:
-        _fill(network, stored)
+        if isinstance(network, fx.GraphModule):
+            _fill(network, stored)
+        else:
+            network = rebuilt(model, stored, _take_over_shape)
         _require_that_it_runs(network)
     except (RuntimeError, AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise ArtefactError(
@@ -88,6 +96,7 @@ def _read(path: Path) -> dict[str, Any]:
             "frozen": set(payload["frozen"]),
             "groups": {} if payload["format"] == 2 else dict(payload["groups"]),
             "full_shapes": {} if payload["format"] == 2 else dict(payload["full_shapes"]),
+            "heads": payload.get("heads"),
             "state": payload["state"],
         }
     except (
@@ -153,7 +162,7 @@ def _take_over_shape(layer: Any, name: str, stored: dict[str, Any]) -> None:
         layer.out_channels, layer.in_channels, layer.groups = shape[0], shape[1] * groups, groups
 
 
-def _require_that_it_runs(network: fx.GraphModule) -> None:
+def _require_that_it_runs(network: nn.Module) -> None:
     """Shapes of the file that do not fit each other show when one event goes through. Raises RuntimeError then."""
     training = network.training
     with torch.no_grad():
@@ -161,10 +170,11 @@ def _require_that_it_runs(network: fx.GraphModule) -> None:
     network.train(training)
 
 
-def _full_shapes(network: fx.GraphModule) -> dict[str, tuple[int, ...]]:
+def _full_shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
     """Weight shapes before anything was removed (structure.shrink notes them)."""
     now = {name: tuple(layer.weight.shape) for name, layer in weight_layers(network).items()}
-    noted: dict[str, tuple[int, ...]] = network.meta.get("full_shapes", now)
+    meta: Any = network.meta
+    noted: dict[str, tuple[int, ...]] = meta.get("full_shapes", now)
     return noted
 
 

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import copy
+from typing import TypeVar
 
 import torch
-from torch import fx, nn
+from torch import nn
 
-from trigger_prune.quantize.layers import QuantConv1d, QuantLinear, QuantWeightLayer, weight_layers
+from trigger_prune.quantize.layers import WEIGHT_LAYERS, QuantConv1d, QuantLinear, QuantWeightLayer
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
-def freeze(network: fx.GraphModule, *, double: bool = False) -> fx.GraphModule:
+def freeze(network: Network, *, double: bool = False) -> Network:
     """A copy in eval mode whose weight layers are plain nn.Linear / nn.Conv with the quantised, masked weights.
 
     Activation quantisers stay. It computes the same numbers as ``network`` and is what code generators trace;
     ``double`` gives float64 parameters.
     """
     frozen = copy.deepcopy(network).eval()
-    for name, layer in weight_layers(frozen).items():
-        frozen.set_submodule(name, _plain(layer))
+    plain: dict[int, nn.Module] = {}
+    # a layer may be registered under two names
+    for name, layer in list(frozen.named_modules(remove_duplicate=False)):
+        if isinstance(layer, WEIGHT_LAYERS):
+            frozen.set_submodule(name, plain.setdefault(id(layer), _plain(layer)))
     for parameter in frozen.parameters():
         parameter.requires_grad_(False)
     return frozen.double() if double else frozen

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from trigger_prune.errors import ModelError, UnsupportedLayerError
 from trigger_prune.quantize.batch_norm import NORMS, fold_batch_norm
+from trigger_prune.quantize.float_only import refuse_float_only
 from trigger_prune.quantize.layers import WEIGHT_LAYERS, FixedQuantizer
 
 
@@ -114,6 +115,7 @@ def prepare(model: nn.Module) -> fx.GraphModule:
     ``SUPPORTED`` only. Raises ModelError, or UnsupportedLayerError naming layer and remedy.
     """
     network = trace(model)
+    refuse_float_only(type(model).__name__, network)
     _calls_to_modules(network)
     _check_borders(network)
     _check_layers(network)

@@ -143,7 +143,9 @@ class _Pass:
         if isinstance(module, FixedQuantizer) and name in self.variants[0].quantisers:
             (source,) = self.program.reads[node]
             n, x = len(self.variants), env[source]
-            parts = x.unflatten(0, (-1, n)).unbind(1) if source in expanded else [x] * n
+            if source is not node.all_input_nodes[0]:
+                x = functional.relu(x)  # left out for the quantiser's own type, and another one may need it
+            parts = x.reshape(-1, n, *x.shape[1:]).unbind(1) if source in expanded else [x] * n
             types = [variant.quantisers[name] for variant in self.variants]
             each = [self.plan.quantised(node, fixed, part) for fixed, part in zip(types, parts, strict=True)]
             return torch.stack(each, dim=1).flatten(0, 1)
@@ -151,7 +153,7 @@ class _Pass:
             return self.plan.value(node, env)
 
         def wide(source: fx.Node) -> Any:
-            if source in expanded or source not in self.program.of_events:
+            if len(self.variants) == 1 or source in expanded or source not in self.program.of_events:
                 return env[source]
             return env[source].repeat_interleave(len(self.variants), dim=0)
 
@@ -178,10 +180,10 @@ def apply_stacked(layer: nn.Module, x: Tensor, weight: Tensor, bias: Tensor | No
         y = functional.linear(x, weight.flatten(0, 1), None if bias is None else bias.flatten())
         if y.ndim == 2:
             return y.reshape(-1, n_out)
-        return y.unflatten(-1, (n_variants, n_out)).movedim(-2, 1).flatten(0, 1)
+        return y.reshape(*y.shape[:-1], n_variants, n_out).movedim(-2, 1).flatten(0, 1)
     if layer.groups == 1:
         y = apply_layer(layer, x, weight.flatten(0, 1), None if bias is None else bias.flatten())
-        return y.unflatten(1, (n_variants, n_out)).flatten(0, 1)
+        return y.reshape(-1, n_out, *y.shape[2:])
     biases = [None] * n_variants if bias is None else list(bias)
     results = [apply_layer(layer, x, w, b) for w, b in zip(weight, biases, strict=True)]
     return torch.stack(results, dim=1).flatten(0, 1)
@@ -190,7 +192,7 @@ def apply_stacked(layer: nn.Module, x: Tensor, weight: Tensor, bias: Tensor | No
 def apply_each(layer: nn.Module, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Every variant its own input: ``x`` ``(n * V, ...)``, weight ``(V, out, ...)``; result ``(n * V, out, ...)``."""
     n_variants = len(weight)
-    parts = x.unflatten(0, (-1, n_variants))
+    parts = x.reshape(-1, n_variants, *x.shape[1:])
     if isinstance(layer, QuantLinear) and x.ndim == 2:
         y = torch.bmm(parts.transpose(0, 1), weight.transpose(1, 2))
         return (y if bias is None else y + bias.unsqueeze(1)).transpose(0, 1).flatten(0, 1)

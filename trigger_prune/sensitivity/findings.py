@@ -110,7 +110,8 @@ class InputFinding:
     def from_dict(cls, raw: dict[str, Any]) -> InputFinding:
         """Inverse of ``dataclasses.asdict``."""
         figures = {
-            key: {name: Figure(**figure) for name, figure in raw.get(key, {}).items()} for key in ("shuffled", "removed")
+            key: {name: Figure(**figure) for name, figure in raw.get(key, {}).items()}
+            for key in ("shuffled", "removed")
         }
         return cls(**{**raw, **figures})
 

@@ -14,7 +14,8 @@ from torch import Tensor, fx, nn
 
 from trigger_prune.errors import DataError
 from trigger_prune.sensitivity.findings import InputFinding
-from trigger_prune.sensitivity.points import Scanner, ScanSettings
+from trigger_prune.sensitivity.scanner import Scanner
+from trigger_prune.sensitivity.settings import ScanSettings
 from trigger_prune.train.evaluate import LOSS, Batches, evaluate
 from trigger_prune.train.loss import Task
 from trigger_prune.train.objective import Objective

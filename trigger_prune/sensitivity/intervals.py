@@ -20,13 +20,24 @@ Figures = dict[str, Figure]
 def percentile_figures(
     block: dict[str, Moving], base: dict[str, Moving], resampler: Resampler, level: float = LEVEL_68
 ) -> list[Figures]:
-    """Figures of every variant; central intervals of ``level`` from the percentiles of the resamples."""
+    """Figures of every variant; central intervals of ``level`` from the percentiles of the resamples.
+
+    An interval always holds the figure itself: where its resamples lie to one side (an efficiency at few events does
+    that) it is the wider for it.
+    """
     tails = [(1 - level) / 2, (1 + level) / 2]
     found: list[Figures] = [{} for _ in next(iter(block.values())).values]
     for name, moving in block.items():
         values, changes = moving.resampled(base[name], resampler)
-        low, high = np.quantile(values, tails, axis=1)
-        _put(found, name, moving, base[name], (low, high), tuple(np.quantile(changes, tails, axis=1)))
+        change = moving.values - base[name].values
+        bounds = [
+            (np.minimum(low, own), np.maximum(high, own))
+            for (low, high), own in (
+                (np.quantile(values, tails, axis=1), moving.values),
+                (np.quantile(changes, tails, axis=1), change),
+            )
+        ]
+        _put(found, name, moving, base[name], *bounds)
     return found
 
 
@@ -95,7 +106,9 @@ def normal_figures(
         error, change_error = padded_errors(name, moving, base[name], judge, resampler, n)
         changes = moving.values - base[name].values
         values = (moving.values - sigmas * error, moving.values + sigmas * error)
-        _put(found, name, moving, base[name], values, (changes - sigmas * change_error, changes + sigmas * change_error))
+        _put(
+            found, name, moving, base[name], values, (changes - sigmas * change_error, changes + sigmas * change_error)
+        )
     return found
 
 

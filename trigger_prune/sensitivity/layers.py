@@ -9,7 +9,8 @@ from torch import fx
 from trigger_prune.importance._base import Criterion, CriterionData
 from trigger_prune.physics.intervals import LEVEL_68, clopper_pearson, effective_events
 from trigger_prune.sensitivity.findings import LayerPoint, ScanPoint
-from trigger_prune.sensitivity.points import ScanSettings, scan_points
+from trigger_prune.sensitivity.points import scan_points
+from trigger_prune.sensitivity.settings import ScanSettings
 from trigger_prune.train.evaluate import LOSS, Batches
 from trigger_prune.train.loss import Task
 from trigger_prune.train.objective import Objective
@@ -50,7 +51,7 @@ def scan_layers(
 
 
 def layer_points(points: Sequence[ScanPoint], batches: Batches) -> list[LayerPoint]:
-    """The points of the first criterion and structure at the network's own precision, with Clopper-Pearson intervals."""
+    """Points of the first criterion and structure at the network's own precision, with Clopper-Pearson intervals."""
     pruned = [point for point in points if point.weight_bits is None and point.criterion is not None]
     n_effective = effective_events(batches.weights.double().cpu().numpy())
     found = []

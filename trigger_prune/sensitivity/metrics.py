@@ -156,6 +156,7 @@ def columns_of(outputs: Tensor, part: Batches, judge: Judge) -> Columns:
     """Columns of the outputs ``(n, V, ...)`` of the events ``part``, on the CPU."""
     n_events, n_variants = outputs.shape[:2]
     ranked = judge.rankings if "auc" in judge.names or "efficiency" in judge.names else ()
+    right: Tensor | None
     if judge.task == "classify" and outputs.ndim == 3:
         planes = outputs.permute(1, 2, 0).contiguous()
         loss, right = _classified(planes, part.targets)
@@ -166,7 +167,7 @@ def columns_of(outputs: Tensor, part: Batches, judge: Judge) -> Columns:
         decisions = right_decisions(flat, targets, judge.task)
         right = None if decisions is None else decisions.reshape(n_events, n_variants).T
         planes = outputs.permute(1, 2, 0) if outputs.ndim == 3 else outputs
-    scores = None
+    scores: Tensor | None = None
     if ranked and ranked[0].class_index is not None:
         scores = _one_against_rest(planes)
     elif ranked:
@@ -177,7 +178,7 @@ def columns_of(outputs: Tensor, part: Batches, judge: Judge) -> Columns:
 
 
 def _classified(planes: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy and right decisions ``(V, n)`` of logits ``(V, K, n)``. Of equal logits the first is decided for."""
+    """Cross-entropy and right decisions ``(V, n)`` of logits ``(V, K, n)``; of equal logits the first is decided."""
     where = targets.expand(len(planes), 1, -1)
     true = planes.gather(1, where).squeeze(1)
     before = [torch.full_like(true, -torch.inf)]

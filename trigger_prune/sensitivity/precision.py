@@ -10,7 +10,7 @@ from torch import Tensor, fx
 
 from trigger_prune.fixed_point import FixedPoint, Rounding
 from trigger_prune.quantize.graph import module_of
-from trigger_prune.quantize.layers import WEIGHT_LAYERS, FixedQuantizer, QuantWeightLayer
+from trigger_prune.quantize.layers import WEIGHT_LAYERS, FixedQuantizer
 from trigger_prune.quantize.ranges import best_type
 from trigger_prune.quantize.wires import wire_types
 from trigger_prune.sensitivity.program import Program
@@ -42,9 +42,9 @@ class Wiring:
 
     def quantiser_behind(self, layer: str) -> fx.Node | None:
         """The quantiser that alone reads the layer's sums, with or without a ReLU in between."""
-        node = self.nodes.get(layer)
+        node: fx.Node | None = self.nodes.get(layer)
         while node is not None and len(node.users) == 1:
-            node = next(iter(node.users))
+            (node,) = node.users
             if isinstance(module_of(self.network, node), FixedQuantizer):
                 return node
             if not isinstance(module_of(self.network, node), torch.nn.ReLU):
@@ -62,7 +62,11 @@ def weight_variants(network: fx.GraphModule, bits: Sequence[int]) -> list[tuple[
     """Layer, bits and network for every prunable layer; masks stay."""
     wiring = Wiring(network)
     return [
-        (name, width, Variant({name: requantised_state(layer, width, wiring.input_fraction(name), wiring.following(name))}))
+        (
+            name,
+            width,
+            Variant({name: requantised_state(layer, width, wiring.input_fraction(name), wiring.following(name))}),
+        )
         for name, layer in prunable_layers(network).items()
         for width in bits
     ]

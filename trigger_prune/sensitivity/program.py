@@ -8,6 +8,7 @@ what is left of a conversion is a rounding and a clamp in place. LSBs are powers
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -98,7 +99,7 @@ class Program:
 
 
 class Plan:
-    """A program with the factors folded into its weights, as far as the modules ``changed`` leave them what they are."""
+    """A program with factors folded into its weights, as far as the modules ``changed`` leave them what they are."""
 
     def __init__(self, program: Program, changed: frozenset[str] = frozenset()) -> None:
         self.program = program
@@ -107,18 +108,20 @@ class Plan:
         self.gives_codes: set[fx.Node] = set()
         """Quantisers whose output stays in units of their LSB."""
         self.factors = {name: [1.0, 1.0] for name in program.states}
+        calls = Counter(str(node.target) for node in program.nodes if node.op == "call_module")
+        once = {name for name in program.states if calls[name] == 1}
         for node, module in program.modules.items():
             if not isinstance(module, FixedQuantizer) or str(node.target) in changed or not _simple(module.fixed):
                 continue
             (source,) = program.reads[node]
             readers = {user for user in source.users if user not in program.idle}
             behind_relu = {user for relu in source.users if relu in program.idle for user in relu.users}
-            if isinstance(program.modules[source], WEIGHT_LAYERS) and readers | behind_relu == {node}:
+            if str(source.target) in once and readers | behind_relu == {node}:
                 self.on_codes.add(node)
                 for position in (0, 1):
                     self.factors[str(source.target)][position] /= module.fixed.lsb
             layers = _weight_readers(program, node)
-            if layers:
+            if layers and once.issuperset(layers):
                 self.gives_codes.add(node)
                 for name in layers:
                     self.factors[name][0] *= module.fixed.lsb

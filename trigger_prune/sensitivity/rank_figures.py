@@ -56,7 +56,8 @@ def rank_events(
     if bins is None:
         bins = np.unique(values, return_inverse=True)[1].astype(np.int64)
     n = int(bins.max(initial=0)) + 1
-    return Ranked(bins, np.bincount(bins, signal, minlength=n), np.bincount(bins, background, minlength=n))
+    sums = [np.bincount(bins, weights, minlength=n).astype(np.float64, copy=False) for weights in (signal, background)]
+    return Ranked(bins, *sums)
 
 
 def area(ranked: Ranked) -> float:

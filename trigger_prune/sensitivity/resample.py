@@ -22,7 +22,7 @@ from scipy.special import pdtr
 from torch import Tensor
 
 from trigger_prune.errors import DataError
-from trigger_prune.physics.clusters import cluster_index
+from trigger_prune.physics.clusters import cluster_index, weight_per_index
 from trigger_prune.physics.intervals import effective_events
 from trigger_prune.sensitivity import rank_figures
 from trigger_prune.sensitivity.metrics import Columns, Judge, Ranking
@@ -97,7 +97,7 @@ class Resampler:
         """Effective number of collisions behind events of these weights."""
         if self.cluster is None:
             return effective_events(weights)
-        return effective_events(np.bincount(self.cluster[: len(weights)], weights))
+        return effective_events(weight_per_index(self.cluster[: len(weights)], weights))
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,11 +147,11 @@ def figures_of(
     found: dict[str, Moving] = {}
     if "loss" in names or "accuracy" in names:
         weights = torch.from_numpy(judge.weights[:n])
-        shares = (weights / weights.sum()).to(block.loss.dtype)
+        shares = weights / weights.sum()
         if "loss" in names:
             found["loss"] = _mean(block.loss, shares)
         if "accuracy" in names and block.right is not None:
-            found["accuracy"] = _mean(block.right.to(shares.dtype), shares)
+            found["accuracy"] = _mean(block.right.to(block.loss.dtype), shares)
     if block.scores is not None and ("auc" in names or "efficiency" in names):
         each = [
             _ranked(block.scores[k].double().numpy(), ranking, judge, resampler, names, fractions[k])
@@ -170,8 +170,9 @@ def figures_of(
 
 
 def _mean(values: Tensor, shares: Tensor) -> Moving:
-    """Weighted means; ``shares`` of the total weight."""
-    means = (values * shares).sum(dim=1, dtype=torch.float64)
+    """Weighted means; ``shares`` of the total weight, float64. Influences need no more digits than the values."""
+    means = torch.mv(values.double(), shares)
+    shares = shares.to(values.dtype)
     return Moving(means.numpy(), (values - means.unsqueeze(1).to(values.dtype)).mul_(shares), shares)
 
 

@@ -12,7 +12,8 @@ from trigger_prune.importance._base import Criterion, CriterionData
 from trigger_prune.sensitivity.findings import SensitivityScan
 from trigger_prune.sensitivity.inputs import find_redundant_inputs, scan_inputs
 from trigger_prune.sensitivity.layers import layer_points
-from trigger_prune.sensitivity.points import ScanSettings, scan_points
+from trigger_prune.sensitivity.points import scan_points
+from trigger_prune.sensitivity.settings import ScanSettings
 from trigger_prune.train.evaluate import LOSS, Batches
 from trigger_prune.train.loss import Task
 from trigger_prune.train.objective import Objective

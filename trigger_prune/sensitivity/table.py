@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -87,8 +87,8 @@ def write_parquet(rows: Sequence[dict[str, Any]], path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def write_tables(tables: dict[str, Sequence[dict[str, Any]]], folder: Path) -> tuple[list[Path], str | None]:
-    """``NAME.csv`` and ``NAME.parquet`` of every table that has rows; the files, and why Parquet is missing if it is."""
+def write_tables(tables: Mapping[str, Sequence[dict[str, Any]]], folder: Path) -> tuple[list[Path], str | None]:
+    """``NAME.csv`` and ``NAME.parquet`` of every table with rows. Returns the files, and why Parquet is missing."""
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     note: str | None = None

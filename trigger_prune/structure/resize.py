@@ -83,12 +83,15 @@ def _by_group(indices: Sequence[int], groups: int, size: int) -> list[list[int]]
     return [[index - group * size for index in indices if index // size == group] for group in range(groups)]
 
 
-def input_layers(network: fx.GraphModule) -> list[QuantWeightLayer] | None:
-    """The weight layers that read the network's input directly, or None when anything else reads it too.
+def input_layers(network: nn.Module) -> list[QuantWeightLayer] | None:
+    """The weight layers that read the network's input directly, or None when anything else reads it too (or may do so,
+    because the network is no graph).
 
     Only then can an input be dropped: a Flatten, a pool or a sum in between mixes features with positions, a grouped
     convolution ties channels together, and a frozen layer stays as the user made it.
     """
+    if not isinstance(network, fx.GraphModule):
+        return None
     placeholder = next(node for node in network.graph.nodes if node.op == "placeholder")
     layers = []
     for user in placeholder.users:
@@ -152,10 +155,11 @@ def fold_constant_input(network: fx.GraphModule, source: int, value: float) -> N
             layer.bias_type = bias_type(bias, layer.bias_type.fraction)
 
 
-def remember_full_shapes(network: fx.GraphModule) -> None:
+def remember_full_shapes(network: nn.Module) -> None:
     """Note shapes before the first shrink: a stored network is compared with its float model by them."""
     shapes = {name: tuple(layer.weight.shape) for name, layer in weight_layers(network).items()}
-    network.meta.setdefault("full_shapes", shapes)
+    meta: Any = network.meta
+    meta.setdefault("full_shapes", shapes)
 
 
 def drop_inputs(network: fx.GraphModule, kept: Sequence[int]) -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trigger_prune.config.project import CostConfig
 from trigger_prune.cost._base import CostModel
@@ -27,13 +27,33 @@ _RELEASE = re.compile(r"20\d\d\.\d(\.\d+)?")
 def make_cost_model(config: CostConfig, project_dir: Path = Path()) -> CostModel:
     """The cost model that ``config.backend`` names. Imports only what that one needs.
 
-    A backend that runs a synthesis tool looks into the report store first, unless ``config.use_store`` is off; relative
-    paths start at ``project_dir``. Raises CostError for an unknown name, and what the backend's own options raise.
+    A backend that runs a synthesis tool looks into the report store first, unless ``config.use_store`` is off; with
+    ``config.offline`` no tool is run (``synthesis/hls/offline.py``). Relative paths start at ``project_dir``. Raises
+    CostError for an unknown name, and what the backend's own options raise.
     """
     make = BACKENDS.get(config.backend)
     if make is None:
         raise CostError(f"no cost backend named {config.backend!r}", hint=f"one of {', '.join(BACKENDS)}")
+    if config.offline is not None:
+        return _offline(config, project_dir)
     return with_store(make(config, project_dir), config, project_dir)
+
+
+def _offline(config: CostConfig, project_dir: Path) -> CostModel:
+    """The backend whose tools are on another machine; it keeps its own reports in the store."""
+    from trigger_prune.synthesis.hls.offline import ONLINE, OfflineCost
+
+    if config.backend not in ONLINE:
+        raise CostError(
+            f"cost.offline does not go with cost.backend {config.backend}", hint=f"one of {', '.join(ONLINE)}"
+        )
+    assert config.offline is not None
+    return OfflineCost(
+        project_dir / Path(config.offline).expanduser(),
+        config.backend,
+        config.tool_version,
+        report_store(config, project_dir) if config.use_store else None,
+    )
 
 
 def with_store(model: CostModel, config: CostConfig, project_dir: Path = Path()) -> CostModel:
@@ -77,21 +97,24 @@ def report_store(config: CostConfig, project_dir: Path = Path()) -> ReportStore:
 
 
 def _rtl(config: CostConfig, _: Path) -> CostModel:
-    return rtl_cost(config)
+    return rtl_pipeline(
+        config,
+        timeout_s=config.timeout_s,
+        memory_limit_mib=config.memory_limit_mib,
+        ecp5_seeds=config.ecp5_seeds,
+    )
 
 
-def rtl_cost(config: CostConfig) -> RtlCost:
-    """The ``rtl`` backend with the options of ``config``."""
+def rtl_pipeline(config: CostConfig, **limits: Any) -> RtlCost:
+    """The ``rtl`` backend that cuts its pipeline as ``config`` says; ``limits`` are its other options."""
     from trigger_prune.synthesis.rtl.cost import RtlCost
 
     return RtlCost(
         adders_per_stage=config.adders_per_stage or RtlCost.adders_per_stage,
-        timeout_s=config.timeout_s,
-        memory_limit_mib=config.memory_limit_mib,
         pipeline_stages=config.pipeline_stages,
         pipeline_for_clock=cut_for_clock(config),
         delay_model=DelayModel(config.register_ns, config.unit_ns),
-        ecp5_seeds=config.ecp5_seeds,
+        **limits,
     )
 
 

@@ -19,6 +19,7 @@ from trigger_prune.quantize.convert import quantize_model
 from trigger_prune.quantize.describe import describe_network
 from trigger_prune.quantize.layers import weight_layers
 from trigger_prune.synthesis.runtime import cost as module
+from trigger_prune.synthesis.runtime import timed_model
 from trigger_prune.synthesis.runtime.cost import ProcessorCost
 from trigger_prune.synthesis.runtime.timing import Plan
 from trigger_prune.target import Budget, Target
@@ -120,8 +121,8 @@ def test_wide_accumulators_run_in_float64() -> None:
 def test_another_model_than_the_network_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = network(16, 32, 5)
     weight_layers(wrong)["2"].weight.data[0, 0] += 0.5
-    real = module.shrink_network
-    monkeypatch.setattr(module, "shrink_network", lambda _network, **options: real(wrong, **options))
+    real = timed_model.shrink_network
+    monkeypatch.setattr(timed_model, "shrink_network", lambda _network, **options: real(wrong, **options))
     with pytest.raises(VerificationError, match="gives other outputs than the network in"):
         QUICK.measure(network(16, 32, 5), Target())
 

@@ -150,7 +150,7 @@ def _compute_cost(context: StageContext) -> MeasuredCosts:
     workers = 2 if model.stage is CostStage.RTL_SYNTH else 1
     with context.progress.track(None, f"{model.name}: dense and deployed"), ThreadPoolExecutor(workers) as pool:
         pairs = ((dense, target), (deployed, laid_out))
-        dense_report, deployed_report = pool.map(lambda pair: model.measure(*pair), pairs)
+        dense_report, deployed_report = _measured([pool.submit(model.measure, *pair) for pair in pairs])
     if model.stage is CostStage.RUNTIME:
         return MeasuredCosts(
             dense_report,
@@ -172,6 +172,15 @@ def _compute_cost(context: StageContext) -> MeasuredCosts:
         csynth,
         csynth_note,
     )
+
+
+def _measured(started: list[Future[HardwareReport]]) -> list[HardwareReport]:
+    """The reports; all designs that wait for theirs in one error, so that one trip to the tools is enough."""
+    waiting = [error for each in started if isinstance(error := each.exception(), AwaitingReportsError)]
+    others = [error for each in started if (error := each.exception()) is not None and error not in waiting]
+    if waiting and not others:
+        raise join_waiting(waiting)
+    return [each.result() for each in started]
 
 
 def _predict_csynth(

@@ -19,7 +19,7 @@ from trigger_prune.pipeline.stages.deployment import deployed_network
 from trigger_prune.pipeline.stages.training import MODEL_KEYS, PIPELINE_KEYS, model_files
 from trigger_prune.quantize.describe import describe_network
 from trigger_prune.quantize.freeze import freeze
-from trigger_prune.synthesis.backends import rtl_cost
+from trigger_prune.synthesis.backends import rtl_pipeline
 from trigger_prune.synthesis.rtl.simulate import rtl_outputs
 from trigger_prune.synthesis.rtl.trace import check_trace, trace_network
 from trigger_prune.synthesis.vivado.scripts import vivado_project_of_rtl
@@ -53,7 +53,7 @@ def _compute(context: StageContext) -> tuple[RtlFiles, Path | None]:
     shutil.rmtree(folder, ignore_errors=True)
     network = deployed_network(context)
     spec, target = describe_network(network), make_target(config.target)
-    model = rtl_cost(config.cost)
+    model = rtl_pipeline(config.cost)
     try:
         frozen = freeze(network)
         comb = trace_network(frozen, spec.input_type, spec.input_shape)

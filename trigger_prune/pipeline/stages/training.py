@@ -51,7 +51,14 @@ COST_KEYS = (
     "cost.batch_sizes",
     "cost.runtime_seconds",
 )
-COST_LIMITS = ("cost.timeout_s", "cost.memory_limit_mib", "cost.licences", "cost.use_store", "cost.store")
+COST_LIMITS = (
+    "cost.timeout_s",
+    "cost.memory_limit_mib",
+    "cost.licences",
+    "cost.use_store",
+    "cost.store",
+    "cost.offline",
+)
 
 _STEPS_PER_EPOCH = 20
 _SMALLEST_BATCH = 16

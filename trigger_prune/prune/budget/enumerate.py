@@ -68,7 +68,7 @@ class Enumeration:
         self.sets = len(priced)
         self.offset = np.concatenate([prices.values @ self.limits, [0.0]])
         alone = np.arange(self.sets, len(self.weights))
-        self.blocks = [np.concatenate([alone, np.arange(1, min(self.sets, BLOCK))])]
+        self.blocks = [np.concatenate([alone, np.arange(min(self.sets, BLOCK))])]
         self.blocks += [np.arange(at, min(at + BLOCK, self.sets)) for at in range(BLOCK, self.sets, BLOCK)]
         self.steps = self._steps(prices.paths)
         self.rest: list[Values] = []
@@ -84,7 +84,7 @@ class Enumeration:
             own.append(np.stack([loss, *tables.cost[layer], *on_path], axis=-1))
         for number, pair in enumerate(tables.pairs):
             on_path = [pair.latency * (number in numbers) for _, numbers in paths]
-            between.append(np.stack([np.zeros(pair.latency.shape), *pair.cost, *on_path], axis=-1))
+            between.append(np.stack([pair.loss, *pair.cost, *on_path], axis=-1))
         return own, between
 
     def _steps(self, paths: Sequence[Path]) -> list[_Step]:
@@ -142,6 +142,7 @@ class Enumeration:
         highest = np.concatenate([ceiling + self.offset, self.limits + slack])
         offset = np.concatenate([self.offset, np.full(len(self.limits), np.inf)])  # a limit alone bounds no loss
         bound = ceiling
+        block_weights = [np.ascontiguousarray(self.weights[rows].T) for rows in self.blocks]
         spent = np.zeros((1, 1 + len(self.limits)))
         state = np.zeros(1, dtype=np.int64)
         history = []
@@ -153,11 +154,12 @@ class Enumeration:
             state = step.after[before, option]
             spent = spent[parent] + step.spent[before, option]
             priced = np.full(len(parent), -np.inf)
-            for rows in self.blocks:
-                least = spent @ self.weights[rows].T + rest[state][:, rows]
+            for rows, weights in zip(self.blocks, block_weights, strict=True):
+                least = spent @ weights
+                least += rest[:, rows][state]
                 keep = np.flatnonzero((least <= highest[rows]).all(1))
-                bounds = least[keep] - offset[rows]
-                priced = np.maximum(priced[keep], bounds.max(1))
+                least = least[keep] - offset[rows]
+                priced = np.maximum(priced[keep], least.max(1))
                 parent, option, state, spent = parent[keep], option[keep], state[keep], spent[keep]
             if time.monotonic() > deadline:
                 width = 1

@@ -20,13 +20,15 @@ from trigger_prune.prune.budget.milp import solve_milp
 from trigger_prune.prune.budget.plan import relative_gap as gap_of
 from trigger_prune.prune.budget.tables import Choice, Tables, feasible, positions_in, tightened, total
 
-FIRST_CORE = 4
+FIRST_CORE = 6
 """Options per layer in the first core, on average."""
 MAX_CELLS = 2_000_000
 """Largest elimination table; beyond it the graph is left to HiGHS alone."""
-PRICE_SETS = 12
-WIDTHS = (300, 3_000, 30_000, 100_000)
-"""Partial plans per layer of one search after the other."""
+PRICE_SETS = 40
+FREE, FAILURES = 18, 10
+"""Layers that a local search frees at least, and how often it may fail in a row."""
+FIRST_WIDTH, MAX_WIDTH = 500, 300_000
+"""Partial plans kept per layer in the first search and at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +46,7 @@ def solve_exact(tables: Tables, *, relative_gap: float, deadline: float) -> Exac
     search = _Search(tables, relative_gap, deadline)
     if Priced(tables).elimination.cells > MAX_CELLS:
         return solve_program(tables, relative_gap=relative_gap, deadline=deadline)
-    pricing = Pricing(tables, max(1e-9, 0.02 * relative_gap))
+    pricing = Pricing(tables, min(max(1e-9, 0.02 * relative_gap), 1e-3))
     bound = pricing.run(deadline)
     if bound.infeasible:
         return Exact(None, np.inf, np.inf, True)
@@ -52,9 +54,16 @@ def solve_exact(tables: Tables, *, relative_gap: float, deadline: float) -> Exac
     search.raise_bound(min(bound.value, search.loss))
     if not search.done():
         _first_plans(search, bound)
-    for width in WIDTHS:
-        if search.done() or search.enumerated(bound, width):
+    width = FIRST_WIDTH
+    while not search.done() and np.isfinite(search.loss):
+        started = time.monotonic()
+        if search.enumerated(bound, width) or width == MAX_WIDTH:
             break
+        now = time.monotonic()
+        growth = min(8.0, 0.7 * (deadline - now) / (now - started))
+        if growth < 1.5:  # a search that the deadline cuts short proves nothing
+            return search.result()
+        width = min(int(width * growth), MAX_WIDTH)
     _grow(search, bound)
     return search.result()
 
@@ -67,21 +76,20 @@ def solve_program(tables: Tables, *, relative_gap: float, deadline: float) -> Ex
 
 
 def _first_plans(search: _Search, bound: Bound) -> None:
-    """A narrow search among the most promising options, else greedy walks."""
+    """A narrow search among the most promising options, else greedy walks; then the neighbourhood of the best."""
     ranked = np.sort(np.concatenate(bound.through))
-    for factor in (FIRST_CORE, 2 * FIRST_CORE):
-        place = factor * len(bound.through)
-        if place >= len(ranked):
-            break
+    for factor in (1, 2):
+        place = min(factor * FIRST_CORE * len(bound.through), len(ranked) - 1)
         ceiling = min(float(ranked[place]), search.loss)
-        search.beam(bound, ceiling, float(ranked[place]), WIDTHS[0])
+        search.beam(bound, ceiling, FIRST_WIDTH)
         if np.isfinite(search.loss):
-            return
-    for start in (*bound.starts, None):
+            break
+    for start in reversed(bound.starts):
+        if np.isfinite(search.loss):
+            break
         choice = greedy_choice(bound.tables, start)
         search.offer(None if choice is None else positions_in(search.tables, bound.tables, choice))
-        if np.isfinite(search.loss):
-            return
+    search.improve(bound)
 
 
 def _grow(search: _Search, bound: Bound) -> None:
@@ -131,10 +139,16 @@ class _Search:
         close = self.choice is not None and gap_of(self.loss, self.bound) <= self.relative_gap
         return close or self.infeasible or time.monotonic() > self.deadline
 
-    def beam(self, bound: Bound, ceiling: float, keep_below: float, width: int) -> float | None:
-        """Enumerate below the ceiling among the options below ``keep_below``; the bound proven among these."""
+    def beam(self, bound: Bound, ceiling: float, width: int, fixed: dict[str, int] | None = None) -> float | None:
+        """Enumerate plans below the ceiling; the proven bound, or None where the graph's tables are too large.
+
+        ``fixed``: layers that keep this option of their menu; nothing is proven then.
+        """
         margin = 1e-9 * max(1.0, abs(ceiling))
-        keep = [values <= keep_below + margin for values in bound.through]
+        keep = [
+            kept == fixed[name] if fixed and name in fixed else values <= ceiling + margin
+            for values, kept, name in zip(bound.through, bound.tables.kept, bound.tables.names, strict=True)
+        ]
         if not all(mask.any() for mask in keep):
             return ceiling
         tables = bound.tables.restrict(keep)
@@ -144,14 +158,46 @@ class _Search:
         found = enumeration.search(ceiling, width=width, deadline=self.deadline)
         if found.choice is not None:
             self.offer(positions_in(self.tables, tables, found.choice))
-        return min(found.bound, keep_below)
+        return found.bound
+
+    def improve(self, bound: Bound) -> None:
+        """Better plans near the best one: free some layers, keep the others, search (large neighbourhood search).
+
+        Free are the layers on which the best plan and the linear relaxation disagree (RINS, Danna et al. 2005), first
+        all of them, then a random half, and random others.
+        """
+        if self.choice is None:
+            return
+        random = np.random.default_rng(0)
+        count = len(self.tables.names)
+        failures = 0
+        while failures < FAILURES and not self.done():
+            before = self.loss
+            chosen = self.tables.choice_of(self.choice)
+            torn = np.array([any(plan[n] != chosen[n] for plan in bound.mixture) for n in self.tables.names])
+            if failures:
+                torn &= random.random(count) < 0.5
+            free = torn.copy()
+            free[random.permutation(count)[: max(FREE - int(torn.sum()), FREE // 2)]] = True
+            self.beam(
+                bound,
+                before - 1e-9 * max(1.0, abs(before)),
+                FIRST_WIDTH,
+                fixed={name: chosen[name] for name, moves in zip(self.tables.names, free, strict=True) if not moves},
+            )
+            failures = failures + 1 if self.loss >= before else 0
+            if free.all():
+                return
 
     def enumerated(self, bound: Bound, width: int) -> bool:
         """Search below what a plan better than the known one by the wanted gap needs; whether nothing is left to do."""
         if not np.isfinite(self.loss):
             return False
         ceiling = self.loss - self.relative_gap * abs(self.loss)
-        proven = self.beam(bound, ceiling, ceiling, width)
+        before = self.loss
+        proven = self.beam(bound, ceiling, width)
+        if self.loss < before:
+            self.improve(bound)
         if proven is None:
             return True
         self.raise_bound(proven)

@@ -32,7 +32,8 @@ class Priced:
     def __init__(self, tables: Tables) -> None:
         self.tables = tables
         self.elimination = Elimination(tables.sizes, [(pair.first, pair.second) for pair in tables.pairs])
-        self.span = max(sum(float(np.ptp(loss)) for loss in tables.loss), 1e-12)
+        spans = [float(np.ptp(loss)) for loss in (*tables.loss, *(pair.loss for pair in tables.pairs))]
+        self.span = max(sum(spans), 1e-12)
         self._own = np.cumsum([0, *tables.sizes])
         count = len(tables.resources)
         self._loss = np.concatenate(tables.loss)
@@ -40,6 +41,7 @@ class Priced:
         self._starts = np.cumsum([0, *(pair.allowed.size for pair in tables.pairs)])
         flat = [pair.cost.reshape(count, pair.allowed.size) for pair in tables.pairs]
         self._pair_cost = np.concatenate(flat, axis=1) if flat else np.zeros((count, 0))
+        self._pair_loss = np.concatenate([pair.loss.ravel() for pair in tables.pairs] or [np.zeros(0)])
         self._blocked = np.concatenate([~pair.allowed.ravel() for pair in tables.pairs] or [np.zeros(0, dtype=bool)])
 
     def apply(self, prices: Values, paths: list[Path]) -> tuple[list[Values], list[Values]]:
@@ -50,7 +52,7 @@ class Priced:
         tables = self.tables
         count = len(tables.resources)
         unary = np.split(self._loss + prices[:count] @ self._cost, self._own[1:-1])
-        between = prices[:count] @ self._pair_cost
+        between = self._pair_loss + prices[:count] @ self._pair_cost
         if self._blocked.any():
             scale = self.span + float(np.abs(between).max()) + float(max(np.abs(values).max() for values in unary))
             between = np.where(self._blocked, FORBIDDEN * scale, between)
@@ -74,6 +76,7 @@ class Bound:
     ``tables``: without the options that no such plan has; ``through`` [option] per layer of them: lower bound of all
     plans with that option. ``incumbent``: best feasible choice met, by position in the tables given (None: none).
     ``starts``: plans in ``tables`` from which to walk to a feasible one: the smallest that was met, the best priced.
+    ``mixture``: the plans (position in the menu by layer) that together solve the linear relaxation.
     ``prices``: the best set first. ``infeasible``: the bound passed every possible loss, so no plan is feasible.
     """
 
@@ -82,6 +85,7 @@ class Bound:
     tables: Tables
     through: tuple[npt.NDArray[np.float64], ...]
     starts: tuple[Choice, ...]
+    mixture: tuple[dict[str, int], ...]
     prices: Prices
     infeasible: bool
 
@@ -96,6 +100,7 @@ class Pricing:
         self.scale = np.where(tables.limits > 0, tables.limits, 1.0)
         self.limits = tables.limits / self.scale
         self.paths: list[Path] = []
+        self.path_costs: list[list[float]] = []
         if tables.latency_limit is not None:
             middle = [float(pair.latency.mean()) for pair in tables.pairs]
             self._add(longest_path(tables, [float(values.mean()) for values in tables.latency], middle)[1:])
@@ -103,6 +108,7 @@ class Pricing:
         self.costs: list[Values] = []
         self.losses: list[float] = []
         self.tried: list[tuple[float, Values]] = []
+        self.weights = np.zeros(0)
         self.incumbent: Choice | None = None
         self.best_loss = np.inf
         self.value, self.best = -np.inf, np.zeros(len(self.limits))
@@ -110,13 +116,14 @@ class Pricing:
     def _add(self, path: Path) -> None:
         top = self.root.latency_limit or 0.0
         self.paths.append(path)
+        self.path_costs.append([])
         self.scale = np.append(self.scale, top if top > 0 else 1.0)
         self.limits = np.append(self.limits, 1.0 if top > 0 else 0.0)
 
     def run(self, deadline: float) -> Bound:
         """Kelley's cutting planes with in-out steps until the bound cannot rise by more than the tolerance."""
         unit = self.priced.span
-        worst = sum(float(loss.max()) for loss in self.root.loss)
+        worst = sum(float(loss.max()) for loss in (*self.root.loss, *(pair.loss for pair in self.root.pairs)))
         box = 10.0 * unit
         prices = np.full(len(self.limits), 1e6 * unit)  # the first plan is a small one: the loss does not count
         for number in range(MAX_ROUNDS):
@@ -128,9 +135,9 @@ class Pricing:
                 break
             if number % DROP_EVERY == DROP_EVERY - 1 and np.isfinite(self.best_loss):
                 self._drop()
-            ceiling, outer, weights = self._master(box)
+            ceiling, outer, self.weights = self._master(box)
             if ceiling - self.value <= close:
-                path = self._violated_path(weights)
+                path = self._violated_path(self.weights)
                 if path is not None:
                     self._add(path)
                     self.best, prices = np.append(self.best, 0.0), np.append(outer, 0.0)
@@ -234,6 +241,11 @@ class Pricing:
             starts=(
                 self.priced.elimination.minimise(*smallest)[1],
                 self.priced.elimination.minimise(unary, pairwise)[1],
+            ),
+            mixture=tuple(
+                self.root.choice_of(column)
+                for column, weight in zip(self.columns, self.weights, strict=False)
+                if weight > 1e-6
             ),
             prices=Prices(np.array(padded).reshape(len(padded), len(self.limits)) / self.scale, tuple(self.paths)),
             infeasible=infeasible,

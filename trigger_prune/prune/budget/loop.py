@@ -5,16 +5,16 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import fx
 
-from trigger_prune.errors import BudgetError, CostError, ReportFormatError, ToolError
+from trigger_prune.errors import BudgetError
+from trigger_prune.prune.budget.bits import choose_bits
 from trigger_prune.prune.budget.estimators import LayerEstimator, chain_cost
 from trigger_prune.prune.budget.menu import live_spec
-from trigger_prune.prune.budget.options import RESOURCES
 from trigger_prune.prune.budget.plan import InfeasibleBudgetError, limits_of
 from trigger_prune.prune.budget.ramp import CostGoal, ramp_to_cost, with_limits
 from trigger_prune.prune.budget.solve import solve
@@ -23,32 +23,34 @@ from trigger_prune.prune.loop import FAR_BELOW, WORTH_MEASURING
 from trigger_prune.prune.measured import (
     LoopInputs,
     OnEpoch,
-    Phase,
     PruneResult,
     choose,
     estimated_excess,
-    measure,
     round_settings,
     worst_excess,
 )
-from trigger_prune.prune.rounds import Rounds, load_rounds, save_rounds, start_key
-from trigger_prune.prune.trial import FailedTrial, PruneTrial
-from trigger_prune.quantize.describe import describe_network
+from trigger_prune.prune.rounds import Candidate, Rounds, load_rounds, save_rounds, start_key, state_of
+from trigger_prune.prune.steps import (
+    FAILURES,
+    TIGHTER,
+    Listeners,
+    aim_factors,
+    decisive_trials,
+    failed_in_a_row,
+    failed_steps,
+    measure_pending,
+    require_tool,
+)
+from trigger_prune.prune.trial import FailedTrial, Phase, PruneTrial
 from trigger_prune.structure.weight import Weight
 from trigger_prune.target import Budget, LayerLayout, Target
 from trigger_prune.train.history import FitHistory
 
-_MARGIN = 0.97
+_MARGIN = 0.98
 """The solver aims at this fraction of every limit: what training changes afterwards shall not cost another round."""
-
-_TIGHTER = 0.97
-"""Factor on the aim after a design that could not be measured: the same one would fail again."""
 
 _HOPELESS = 1.5
 """A budget that even the sparsest plan exceeds by so much, by an estimate without any report, is not tried."""
-
-_FAILURES = 3
-"""Failed measurements in a row that end the loop."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,13 @@ class SolverInputs:
     """What the solver adds to the inputs of a loop.
 
     layouts   (strategy, reuse factor) that a layer may take
+    known     measured / expected cost by resource, from trials for another budget; the search round is then left out
     """
 
     loop: LoopInputs
     estimator: LayerEstimator
     layouts: tuple[tuple[str, int], ...]
+    known: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -69,7 +73,6 @@ class _State:
 
     scale: dict[str, float] = field(default_factory=dict)
     aim: float = _MARGIN
-    failures_in_a_row: int = 0
 
 
 def solve_to_budget(
@@ -83,61 +86,56 @@ def solve_to_budget(
 ) -> PruneResult:
     """A sparser copy of ``network`` within the budget, every layer as sparse (and laid out) as the solver chose.
 
-    A network whose estimated cost is near the budget is measured as it is (``dense``). Otherwise a short ``ramp`` to
-    the budget is measured, and what its report says relative to the estimate corrects the estimate from then on; a
-    long ``final`` ramp from the unpruned network follows, once more if it ended far below the budget; a network that
-    exceeds it is cut further and fine-tuned (``trim``). Rounds count towards ``max_rounds``. The result is the measured
-    network within the budget with the best merit on validation.
+    With ``weight_bits`` each width first gets a short ramp to the budget as it is expected, and the one with the best
+    merit on validation is kept. A network whose estimated cost is near the budget is measured as it is (``dense``).
+    Otherwise a short ``ramp`` to the budget is measured, and what its report says relative to the expected cost
+    corrects the estimate from then on; a long ``final`` ramp from the unpruned network follows, once more if it ended
+    far below the budget; a network that exceeds it is cut further and fine-tuned (``trim``). Rounds count towards
+    ``max_rounds``. The result is the measured network within the budget with the best merit on validation.
 
-    A measurement that fails (a tool, or its report) is kept as a failure, and the next round aims a little lower.
-    scratch   folder for resuming; rounds found there are not repeated
+    With ``config.candidates`` above 1 every step but ``dense`` trains so many networks for aims around the one, and
+    goes on from the measured one nearest to the budget.
+
+    A measurement that fails (a tool, or its report) is kept as a failure, and the next step aims a little lower.
+    scratch   folder for resuming; rounds found there are not repeated, and what was trained but not measured is
+              measured
     Raises InfeasibleBudgetError (a BudgetError) naming the binding limit and the nearest feasible value when no plan
     comes near the budget, BudgetError when ``max_rounds`` are not enough, and the error of the third failed
     measurement in a row.
     """
     loop = inputs.loop
     network = copy.deepcopy(network)
+    if loop.config.weight_bits:
+        network, _ = choose_bits(network, loop.config.weight_bits, lambda each: _short_ramp(each, inputs, on_epoch))
     unpruned = copy.deepcopy(network.state_dict())
     key = start_key(network)
     rounds = Rounds() if scratch is None else load_rounds(scratch, key)
-    state = _State()
-    for trial, stored in zip(rounds.trials, rounds.networks, strict=True):
-        network.load_state_dict(stored)
-        _learn(state, network, trial, inputs)
-    if not rounds.networks:
+    if not rounds.steps:
         _require_hope(network, inputs)
-    while (phase := _next_phase(network, rounds, inputs)) is not None:
-        number = len(rounds.trials) + len(rounds.failures) + 1
-        if phase in ("ramp", "final"):
-            network.load_state_dict(unpruned)
-        history, layouts = _tune(network, inputs, state, phase, number, on_epoch)
-        target = replace(loop.target, layers=_differing(layouts, loop.target))
-        predicted = _predicted(network, inputs, target, state)
-        try:
-            trial = measure(network, loop, phase, number, target)
-        except (ToolError, ReportFormatError, CostError) as error:
-            failure = FailedTrial(number, phase, describe_network(network).nonzeros, str(error))
-            rounds.failures.append(failure)
-            if scratch is not None:
-                save_rounds(scratch, key, rounds)
-            if on_failure is not None:
-                on_failure(failure)
-            state.failures_in_a_row += 1
-            state.aim *= _TIGHTER
-            if state.failures_in_a_row >= _FAILURES and not any(trial.meets_budget for trial in rounds.trials):
-                raise
-            if state.failures_in_a_row >= _FAILURES:
-                warnings.warn(f"{_FAILURES} measurements in a row failed, the last one: {error}", stacklevel=2)
-                break
-            continue
-        trial = replace(trial, predicted=predicted)
-        state.failures_in_a_row = 0
-        _learn(state, network, trial, inputs)
-        rounds.add(trial, history, network)
+
+    def save() -> None:
         if scratch is not None:
             save_rounds(scratch, key, rounds)
-        if on_trial is not None:
-            on_trial(trial)
+
+    listeners = Listeners(save, on_trial, on_failure)
+    while True:
+        if not rounds.pending:
+            measured = decisive_trials(rounds, loop.budget)
+            network.load_state_dict(rounds.network_of(measured[-1]) if measured else unpruned)
+            phase = _next_phase(network, rounds, measured, inputs)
+            if phase is None:
+                break
+            require_tool(loop)
+            if phase in ("ramp", "final"):
+                network.load_state_dict(unpruned)
+            rounds.begin(_train(network, inputs, rounds, measured, phase, on_epoch))
+            save()
+        error = measure_pending(network, rounds, loop, listeners)
+        if error is not None and failed_in_a_row(rounds) >= FAILURES:
+            if not any(trial.meets_budget for trial in rounds.trials):
+                raise error
+            warnings.warn(f"{FAILURES} measurements in a row failed, the last one: {error}", stacklevel=2)
+            break
     if not rounds.trials:
         raise BudgetError(
             f"none of {len(rounds.failures)} networks could be measured; the last error: {rounds.failures[-1].error}"
@@ -145,18 +143,31 @@ def solve_to_budget(
     return choose(network, rounds, loop.budget)
 
 
-def _next_phase(network: fx.GraphModule, rounds: Rounds, inputs: SolverInputs) -> Phase | None:
+def _short_ramp(network: fx.GraphModule, inputs: SolverInputs, on_epoch: OnEpoch) -> float:
+    """Merit on validation after a short ramp to the expected budget."""
     loop = inputs.loop
-    trials, config = rounds.trials, loop.config
-    done = len(trials) + len(rounds.failures)
+    settings = round_settings(loop, "ramp", 0)
+    goal = _goal(network, inputs, _State())
+    return ramp_to_cost(network, loop.train, loop.validation, settings, goal, on_epoch).history.best.validation_merit
+
+
+def _next_phase(
+    network: fx.GraphModule, rounds: Rounds, trials: list[PruneTrial], inputs: SolverInputs
+) -> Phase | None:
+    """What the next step does; ``trials`` are the decisive ones of the steps before."""
+    loop = inputs.loop
+    config = loop.config
+    done = len(rounds.steps)
     if not limits_of(loop.budget):
         return None if trials else "dense"
     if not done:
         estimate = estimated_excess(network, loop)
-        return "dense" if estimate is not None and estimate <= WORTH_MEASURING else "ramp"
+        if estimate is not None and estimate <= WORTH_MEASURING:
+            return "dense"
+        return "final" if inputs.known and config.final_epochs else "ramp"
     finals = sum(trial.phase == "final" for trial in trials)
     last = trials[-1] if trials else None
-    failed_since = rounds.failures and (last is None or rounds.failures[-1].round > last.round)
+    failed_since = failed_in_a_row(rounds) > 0
     if last is not None and last.meets_budget and not failed_since:
         if last.phase == "dense" or config.final_epochs == 0:
             return None
@@ -170,19 +181,48 @@ def _next_phase(network: fx.GraphModule, rounds: Rounds, inputs: SolverInputs) -
     return "trim"
 
 
+def _train(
+    network: fx.GraphModule,
+    inputs: SolverInputs,
+    rounds: Rounds,
+    measured: list[PruneTrial],
+    phase: Phase,
+    on_epoch: OnEpoch,
+) -> list[Candidate]:
+    """The networks of the next step, all trained from ``network`` as it is now."""
+    loop = inputs.loop
+    state = _State(scale=dict(inputs.known), aim=_MARGIN * TIGHTER ** failed_steps(rounds))
+    for trial in measured:
+        _learn(state, trial)
+    start = state_of(network)
+    found: list[Candidate] = []
+    for factor in (1.0,) if phase == "dense" else aim_factors(loop.config.candidates, rounds):
+        number = rounds.next_round + len(found)
+        network.load_state_dict(start)
+        aimed = replace(state, aim=state.aim * factor)
+        history, layouts, predicted = _tune(network, inputs, aimed, phase, number, on_epoch)
+        differing = _differing(layouts, loop.target)
+        found.append(Candidate(number, phase, history, state_of(network.cpu()), differing, predicted))
+    return found
+
+
 def _tune(
     network: fx.GraphModule, inputs: SolverInputs, state: _State, phase: Phase, number: int, on_epoch: OnEpoch
-) -> tuple[FitHistory, tuple[LayerLayout, ...]]:
-    if phase == "dense":
-        return FitHistory((), 0), ()
+) -> tuple[FitHistory, tuple[LayerLayout, ...], dict[str, float]]:
+    """The training, every layer's layout, and the cost that the solver expects."""
     loop = inputs.loop
+    if phase == "dense":
+        return FitHistory((), 0), (), _estimated(network, inputs)
     settings = round_settings(loop, phase, number)
     goal = _goal(network, inputs, state)
     if phase == "trim":
         # a few weights more: they go at once, and the network recovers
         goal = replace(goal, ramp_fraction=0.0)
     result = ramp_to_cost(network, loop.train, loop.validation, settings, goal, on_epoch)
-    return result.history, result.layouts
+    plan = result.plans[-1].cost
+    # costs were scaled by 1 / aim, so that the solver stays below the limits
+    expected = {name: getattr(plan, name) * state.aim for name in goal.scale}
+    return result.history, result.layouts, _whole_cycles(expected, inputs)
 
 
 def _goal(network: fx.GraphModule, inputs: SolverInputs, state: _State) -> CostGoal:
@@ -205,20 +245,31 @@ def _scales(state: _State, budget: Budget) -> dict[str, float]:
     return {name: state.scale.get(name, 1.0) for name in limits_of(budget) if name != "ii"}
 
 
-def _learn(state: _State, network: fx.GraphModule, trial: PruneTrial, inputs: SolverInputs) -> None:
-    """Measured / estimated of every resource that a report states."""
-    target = replace(inputs.loop.target, layers=trial.layouts)
-    estimated = chain_cost(inputs.estimator, live_spec(network).layers, target.layout, target)
-    for name in RESOURCES:
-        measured, expected = getattr(trial.cost, name), getattr(estimated, name)
+def _learn(state: _State, trial: PruneTrial) -> None:
+    """Correct the estimate by measured / expected, which holds what training did after the last plan, too."""
+    for name, expected in trial.predicted.items():
+        measured = getattr(trial.cost, name)
         if measured and expected > 0:
-            state.scale[name] = measured / expected
+            state.scale[name] = state.scale.get(name, 1.0) * measured / expected
 
 
-def _predicted(network: fx.GraphModule, inputs: SolverInputs, target: Target, state: _State) -> dict[str, float]:
-    """Expected cost of a fine-tuned network, corrected by what was measured so far."""
-    estimated = chain_cost(inputs.estimator, live_spec(network).layers, target.layout, target)
-    return {name: getattr(estimated, name) * state.scale.get(name, 1.0) for name in limits_of(inputs.loop.budget)}
+def _estimated(network: fx.GraphModule, inputs: SolverInputs) -> dict[str, float]:
+    """Expected cost of a network as it is, in the quantities that are limited."""
+    target = inputs.loop.target
+    cost = chain_cost(inputs.estimator, live_spec(network).layers, target.layout, target)
+    offset = inputs.estimator.latency_offset_cycles
+    expected = {name: getattr(cost, name) for name in _scales(_State(), inputs.loop.budget)}
+    if "latency_cycles" in expected:
+        expected["latency_cycles"] -= offset
+    return _whole_cycles(expected, inputs)
+
+
+def _whole_cycles(expected: dict[str, float], inputs: SolverInputs) -> dict[str, float]:
+    """With the latency as a report states it: whole cycles, and those of no layer."""
+    if "latency_cycles" not in expected:
+        return expected
+    cycles = math.ceil(expected["latency_cycles"] - 1e-9) + inputs.estimator.latency_offset_cycles
+    return {**expected, "latency_cycles": cycles}
 
 
 def _differing(layouts: tuple[LayerLayout, ...], target: Target) -> tuple[LayerLayout, ...]:
@@ -257,3 +308,11 @@ def _require_hope(network: fx.GraphModule, inputs: SolverInputs) -> None:
             binding=error.binding,
             hint=f"allow at least {wish} (nearest by estimate), or start from a smaller model",
         ) from error
+
+
+def learned_scale(trials: Sequence[PruneTrial], known: Mapping[str, float]) -> dict[str, float]:
+    """Measured / expected cost by resource after ``trials``, as the loop that measured them has learned it."""
+    state = _State(scale=dict(known))
+    for trial in trials:
+        _learn(state, trial)
+    return state.scale

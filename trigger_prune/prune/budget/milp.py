@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -59,30 +60,38 @@ class _Program:
 
 
 def solve_milp(
-    tables: Tables, objective: str = "loss", *, relative_gap: float = 0.0, deadline: float = np.inf
+    tables: Tables,
+    objective: Literal["loss", "relaxation"] = "loss",
+    *,
+    relative_gap: float = 0.0,
+    deadline: float = np.inf,
 ) -> MilpAnswer:
-    """Minimise the loss, one limited quantity (its own limit is dropped), or the factor on all limits ("relaxation").
+    """Minimise the loss, or the factor by which all limits together must grow ("relaxation").
 
-    The II limit must have been applied by ``tables.within_ii`` unless the objective is "ii" or "relaxation".
+    The II limit must have been applied by ``tables.within_ii`` unless the objective is "relaxation".
     ``relative_gap``: stop there. ``deadline``: value of ``time.monotonic`` at which to stop with what is there.
     """
     program = _Program()
     x = [program.add(size, integral=True) for size in tables.sizes]
     for columns in x:
         program.row([(columns, np.ones(len(columns)))], 1, 1)
-    soft_ii = tables.ii_limit is not None and objective in ("ii", "relaxation")
+    soft_ii = tables.ii_limit is not None and objective == "relaxation"
     classes = [_classes(pair, soft_ii) for pair in tables.pairs]
     y = [
         _flow(program, pair, soft_ii and bool(pair.ii.any()), x, first, second)
         for pair, (first, second) in zip(tables.pairs, classes, strict=True)
     ]
     factor = program.add(1, integral=False) if objective == "relaxation" else None
-    goal: list[tuple[npt.NDArray[np.int64], Values]] = []
 
-    def limit(terms: list[tuple[npt.NDArray[np.int64], Values]], name: str, top: float) -> None:
-        if objective == name:
-            goal.extend(terms)
-            return
+    def summed(own: Sequence[Values], between: Sequence[Values]) -> list[tuple[npt.NDArray[np.int64], Values]]:
+        terms = list(zip(x, own, strict=True))
+        for pair, split, flow, table in zip(tables.pairs, classes, y, between, strict=True):
+            if table.any():
+                before, after, rest = _separate(pair, split, table)
+                terms += [(x[pair.first], before), (x[pair.second], after), *_flow_terms(flow, rest)]
+        return terms
+
+    def limit(terms: list[tuple[npt.NDArray[np.int64], Values]], top: float) -> None:
         unit = ROW_UNIT / (top if top > 0 else max(float(np.abs(values).max(initial=0.0)) for _, values in terms) or 1)
         scaled = [(columns, values * unit) for columns, values in terms]
         if factor is not None:
@@ -90,15 +99,12 @@ def solve_milp(
         else:
             program.row(scaled, -np.inf, top * unit)
 
-    for number, name in enumerate(tables.resources):
-        terms = [(columns, cost[number]) for columns, cost in zip(x, tables.cost, strict=True)]
-        for pair, split, flow in zip(tables.pairs, classes, y, strict=True):
-            before, after, rest = _separate(pair, split, pair.cost[number])
-            terms += [(x[pair.first], before), (x[pair.second], after), *_flow_terms(flow, rest)]
-        limit(terms, name, float(tables.limits[number]))
+    for number in range(len(tables.resources)):
+        tables_of = [pair.cost[number] for pair in tables.pairs]
+        limit(summed([cost[number] for cost in tables.cost], tables_of), float(tables.limits[number]))
     if tables.latency_limit is not None:
         last = _latency(program, tables, classes, x, y)
-        limit([(last, np.ones(1))], "latency_cycles", tables.latency_limit)
+        limit([(last, np.ones(1))], tables.latency_limit)
     if soft_ii and tables.ii_limit is not None:
         largest = program.add(1, integral=False)
         for own, columns in zip(tables.ii, x, strict=True):
@@ -107,11 +113,8 @@ def solve_milp(
             if pair.ii.any():
                 values = pair.ii[np.ix_(_heads(first), _heads(second))]
                 program.row([*_flow_terms(flow, values), (largest, np.array([-1.0]))], -np.inf, 0)
-        limit([(largest, np.ones(1))], "ii", tables.ii_limit)
-    if objective == "loss":
-        goal = list(zip(x, tables.loss, strict=True))
-    if factor is not None:
-        goal = [(factor, np.ones(1))]
+        limit([(largest, np.ones(1))], tables.ii_limit)
+    goal = [(factor, np.ones(1))] if factor is not None else summed(tables.loss, [pair.loss for pair in tables.pairs])
     return _run(program, goal, x, relative_gap, deadline)
 
 
@@ -158,7 +161,7 @@ def _residual(table: Values) -> Values:
 
 def _classes(pair: Pair, with_ii: bool) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Class number of each option of the first and of the second layer."""
-    stack = [*(_residual(table) for table in pair.cost), _residual(pair.latency), pair.allowed.astype(np.float64)]
+    stack = [_residual(table) for table in (*pair.cost, pair.latency, pair.loss)] + [pair.allowed.astype(np.float64)]
     if with_ii:
         stack.append(pair.ii)
     rows = np.concatenate(stack, axis=1)

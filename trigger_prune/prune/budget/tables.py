@@ -22,7 +22,7 @@ Choice = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """Costs [resource, first's option, second's option], latency and II [first's, second's], pairs that may be chosen.
+    """Costs [resource, first's option, second's option], latency, II and loss [first's, second's], permitted pairs.
 
     ``edge`` is False where the pair only couples: no signal runs from first to second.
     """
@@ -32,6 +32,7 @@ class Pair:
     cost: npt.NDArray[np.float64]
     latency: Table
     ii: Table
+    loss: Table
     allowed: Mask
     edge: bool
 
@@ -78,6 +79,7 @@ class Tables:
                     cost=pair.cost[(slice(None), *grid)],
                     latency=pair.latency[grid],
                     ii=pair.ii[grid],
+                    loss=pair.loss[grid],
                     allowed=pair.allowed[grid],
                 )
             )
@@ -115,14 +117,14 @@ def tabulate(problem: Problem, limits: dict[str, float]) -> Tables:
         zero = np.zeros(shape)
         cost = np.array([tables.get(resource, zero) for resource in resources]).reshape(len(resources), *shape)
         latency, ii = tables.get("latency_cycles", zero), tables.get("ii", zero)
-        pairs[first, second] = Pair(first, second, cost, latency, ii, np.ones(shape, dtype=bool), True)
+        pairs[first, second] = Pair(first, second, cost, latency, ii, zero, np.ones(shape, dtype=bool), True)
     for group in problem.equal_width:
         members = sorted({position[name] for name in group})
         for first, second in zip(members, members[1:], strict=False):
             widths = [np.array([option.output_width for option in menus[layer]]) for layer in (first, second)]
             agree = widths[0][:, None] == widths[1][None, :]
             zero = np.zeros(agree.shape)
-            empty = Pair(first, second, np.zeros((len(resources), *agree.shape)), zero, zero, agree, False)
+            empty = Pair(first, second, np.zeros((len(resources), *agree.shape)), zero, zero, zero, agree, False)
             before = pairs.get((first, second), empty)
             pairs[first, second] = replace(before, allowed=before.allowed & agree)
 
@@ -141,6 +143,26 @@ def tabulate(problem: Problem, limits: dict[str, float]) -> Tables:
         limits=np.array([limits[resource] for resource in resources], dtype=np.float64),
         latency_limit=limits.get("latency_cycles"),
         ii_limit=limits.get("ii"),
+    )
+
+
+def with_objective(tables: Tables, name: str) -> Tables:
+    """The same tables with one limited quantity in the place of the loss, and without its limit.
+
+    Additive quantities, and on a chain ``latency_cycles``.
+    """
+    if name == "latency_cycles":
+        pairs = tuple(replace(pair, loss=pair.latency) for pair in tables.pairs)
+        return replace(tables, loss=tables.latency, pairs=pairs, latency_limit=None)
+    row = tables.resources.index(name)
+    others = [number for number in range(len(tables.resources)) if number != row]
+    return replace(
+        tables,
+        loss=tuple(cost[row] for cost in tables.cost),
+        cost=tuple(cost[others] for cost in tables.cost),
+        pairs=tuple(replace(pair, loss=pair.cost[row], cost=pair.cost[others]) for pair in tables.pairs),
+        resources=tuple(tables.resources[number] for number in others),
+        limits=tables.limits[others],
     )
 
 
@@ -182,7 +204,7 @@ def without_dominated(tables: Tables) -> Tables:
             if layer not in (pair.first, pair.second):
                 continue
             axis = 0 if layer == pair.first else 1
-            for table in (*pair.cost, pair.latency, ~pair.allowed):
+            for table in (*pair.cost, pair.latency, pair.loss, ~pair.allowed):
                 rows = np.moveaxis(table, axis, 0).astype(np.float64)
                 if (rows != rows[:1]).any():
                     features.append(np.unique(rows, axis=1))
@@ -203,6 +225,7 @@ def total(tables: Tables, choice: Sequence[int] | Choice) -> tuple[float, npt.ND
     cost = np.sum([values[:, p] for values, p in zip(tables.cost, choice, strict=True)], axis=0)
     for pair in tables.pairs:
         cost = cost + pair.cost[:, choice[pair.first], choice[pair.second]]
+        loss += float(pair.loss[choice[pair.first], choice[pair.second]])
     own = [float(values[p]) for values, p in zip(tables.latency, choice, strict=True)]
     between = [float(pair.latency[choice[pair.first], choice[pair.second]]) for pair in tables.pairs]
     return loss, cost, longest_path(tables, own, between)[0]

@@ -22,8 +22,8 @@ LEAST_SEEDS = 5
 """Fewer seeds give no verdict."""
 
 LATEST_REWIND = 0.25
-"""Largest part of the training that a ticket may be rewound past. Tickets are rewound to some per cent of it in the
-papers; from later on the weights are those of a trained network, and that a mask made for them suits them is no news."""
+"""Largest part of the training that a ticket may be rewound to. In the papers it is some per cent; later weights are
+those of a trained network, and that a mask made for them suits them is no news."""
 
 Outcome = Literal["winning", "below_dense", "mask", "weights", "no_difference", "worse", "too_few_seeds", "late_rewind"]
 
@@ -132,8 +132,8 @@ _TEXTS: dict[Outcome, str] = {
     "weights nor than a random mask.",
     "worse": "No lottery ticket: over {n} seeds a control is better than it.",
     "too_few_seeds": "Not a verdict: {n} of at least {least} seeds; set lottery.seeds.",
-    "late_rewind": "Not a verdict: the ticket is rewound to {part:.0f} % of the training, where its weights are no longer "
-    "early ones; choose a smaller lottery.rewind_step, or more epochs.",
+    "late_rewind": "Not a verdict: the ticket is rewound to {part:.0f} % of the training, where its weights are no "
+    "longer early ones; choose a smaller lottery.rewind_step, or more epochs.",
 }
 _DENSE = {
     1: "It is better than the dense network",

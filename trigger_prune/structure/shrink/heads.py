@@ -41,7 +41,7 @@ def shrink_heads(model: nn.Module, masks: Mapping[str, Tensor] | None = None) ->
     model = copy.deepcopy(model)
     _apply_masks(model, masks or {})
     removed: dict[str, tuple[int, ...]] = {}
-    blocks = list(_blocks(model))
+    blocks = list(attention_blocks(model))
     if not blocks:
         raise ModelError(
             f"{type(model).__name__} has no attention block",
@@ -66,7 +66,8 @@ def _apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
             layers[name].weight.mul_(mask.to(layers[name].weight))
 
 
-def _blocks(model: nn.Module) -> Iterator[tuple[str, Any]]:
+def attention_blocks(model: nn.Module) -> Iterator[tuple[str, Any]]:
+    """Name and module of every block whose heads can be told apart."""
     for name, module in model.named_modules():
         parts = [getattr(module, part, None) for part in _PARTS]
         if isinstance(getattr(module, "n_heads", None), int) and all(isinstance(part, nn.Linear) for part in parts):

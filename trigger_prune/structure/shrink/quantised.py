@@ -20,6 +20,7 @@ from trigger_prune.fixed_point import FixedPoint
 from trigger_prune.quantize.convert import input_shape_of, input_type_of
 from trigger_prune.quantize.layers import QuantWeightLayer, weight_layers
 from trigger_prune.quantize.ranges import bias_type
+from trigger_prune.quantize.weights_only import is_weights_only
 from trigger_prune.structure.resize import remember_full_shapes, resize_layer
 from trigger_prune.structure.shrink.choice import Choice, choose, reason_for
 from trigger_prune.structure.shrink.wires import Analysis, follow_wires
@@ -53,7 +54,12 @@ def shrink_network(network: fx.GraphModule, *, keep_inputs: bool = False) -> Shr
     leaves the flat part of the ReLU or of the quantiser): their constant goes through the activation quantiser into
     the biases behind it, whose types are widened where needed. That is repeated until nothing more can go. A layer that
     loses all its neurons keeps one. With ``keep_inputs`` the network reads the same events as before.
+    A weights-only network loses attention heads as well, see ``shrink_weights_only``.
     """
+    if is_weights_only(network):
+        from trigger_prune.structure.shrink.weights_only import shrink_weights_only
+
+        return shrink_weights_only(network, keep_inputs=keep_inputs)
     smaller = copy.deepcopy(network).cpu()
     remember_full_shapes(smaller)
     rows = {name: list(range(layer.weight.shape[0])) for name, layer in weight_layers(smaller).items()}

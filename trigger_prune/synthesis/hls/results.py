@@ -101,11 +101,11 @@ def _one(
                 # Logic synthesis and simulation state their own tool: which compiler made the Verilog is kept as well.
                 kept |= {"hls_tool": design.tool.lower().replace(" ", "_"), "hls_version": design.version}
             found = replace(report, content_hash=content_hash, details={**kept, **details})
-            return StepResult(found if design is None else _at_home(found, design), "", texts)
+            return StepResult(found if design is None else at_home(found, design), "", texts)
     return StepResult(None, f"{path.name} was not understood", texts)
 
 
-def _at_home(report: HardwareReport, design: CsynthReport) -> HardwareReport:
+def at_home(report: HardwareReport, design: CsynthReport) -> HardwareReport:
     """Part and clock as C synthesis names them: Vivado's report leaves out grade, dashes and the clock."""
     same_part = design.part.replace("-", "").startswith(report.part.replace("-", ""))
     return replace(

@@ -151,15 +151,19 @@ def _reads_options_file(project_dir: Path) -> bool:
 
 def _command(tool: HlsInstallation, project_dir: Path, steps: HlsSteps, vivado: HlsInstallation | None) -> list[str]:
     if not _reads_options_file(project_dir):
-        options = " ".join(f"{name}={value}" for name, value in steps.options.items())
-        return tool.command("-f", BUILD_SCRIPT, options, beside=vivado)
+        return tool.command("-f", BUILD_SCRIPT, steps.on_command_line, beside=vivado)
+    write_options(project_dir, steps)
+    if tool.kind == "vitis-run":
+        return tool.command("--tcl", BUILD_SCRIPT, "--mode", "hls", beside=vivado)
+    return tool.command("-f", BUILD_SCRIPT, beside=vivado)
+
+
+def write_options(project_dir: Path, steps: HlsSteps) -> None:
+    """The file from which the build script of hls4ml 1.2 and later takes its steps."""
     lines = "".join(f"    {name:<10} {value}\n" for name, value in steps.options.items())
     scratch = project_dir / f".{OPTIONS_SCRIPT}.new"
     scratch.write_text(f"array set opt {{\n{lines}}}\n")
     scratch.replace(project_dir / OPTIONS_SCRIPT)
-    if tool.kind == "vitis-run":
-        return tool.command("--tcl", BUILD_SCRIPT, "--mode", "hls", beside=vivado)
-    return tool.command("-f", BUILD_SCRIPT, beside=vivado)
 
 
 def _attempt(

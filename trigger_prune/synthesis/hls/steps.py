@@ -49,6 +49,11 @@ class HlsSteps:
             "fifo_opt": 0,
         }
 
+    @property
+    def on_command_line(self) -> str:
+        """The options as the build scripts of ``vivado_hls`` take them."""
+        return " ".join(f"{name}={value}" for name, value in self.options.items())
+
 
 STEP_NAMES = tuple(f.name for f in fields(HlsSteps))
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from torch import fx, nn
+from torch import nn
 
 from trigger_prune.cost.report import CostStage, HardwareReport, RuntimeCost
-from trigger_prune.errors import CostError, ToolError, VerificationError
-from trigger_prune.structure.shrink.quantised import ShrunkNetwork, shrink_network
+from trigger_prune.errors import CostError, ToolError
 from trigger_prune.synthesis.process import log_tail, run_limited
+from trigger_prune.synthesis.runtime.timed_model import TimedModel, timed_model
 from trigger_prune.synthesis.runtime.timing import Plan
 from trigger_prune.target import Target
 
@@ -30,8 +30,8 @@ TIMED = (
     "reading events and the caller's own work are not"
 )
 SPARSITY = (
-    "zero weights are multiplied like all others, so unstructured sparsity makes nothing faster; only whole neurons "
-    "and filters without effect are removed before the measurement"
+    "zero weights are multiplied like all others, so unstructured sparsity makes nothing faster; only whole neurons, "
+    "filters and attention heads without effect are removed before the measurement"
 )
 
 DISTURBED = 1.25
@@ -44,7 +44,7 @@ _ONE_AT_A_TIME = threading.Lock()
 
 @dataclass(frozen=True)
 class ProcessorCost:
-    """A ``CostModel`` of stage ``runtime``: the lowered ONNX model, timed by ONNX Runtime in a process of its own.
+    """A ``CostModel`` of stage ``runtime``: the exported ONNX model, timed by ONNX Runtime in a process of its own.
 
     provider           ``cpu`` or ``cuda`` (needs onnxruntime-gpu)
     threads            intra-op threads, kept on as many processor cores
@@ -53,8 +53,9 @@ class ProcessorCost:
     timeout_s          wall-clock limit of the process
     memory_limit_mib   its memory limit
 
-    Part, clock and layout of the target do not apply. Before it is timed the model is compared with the torch network,
-    bit by bit, on random inputs.
+    Part, clock and layout of the target do not apply. Before it is timed the model is compared with the torch network
+    on random inputs: bit by bit, or within FLOAT_TOLERANCE where only the weights are quantised (see
+    quantize.weights_only).
     """
 
     provider: Literal["cpu", "cuda"] = "cpu"
@@ -75,22 +76,16 @@ class ProcessorCost:
     def measure(self, network: nn.Module, target: Target) -> HardwareReport:
         """Run time of a quantised network.
 
-        Raises CostError (provider not there, more threads than processors), ExportError, VerificationError (the
-        exported model computes something else) and ToolError (the process failed or broke a limit).
+        Raises CostError (no quantised network, provider not there, more threads than processors), ExportError,
+        VerificationError (the exported model computes something else) and ToolError (the process failed or broke a
+        limit).
         """
-        from trigger_prune.quantize.describe import describe_network
-        from trigger_prune.verify.representations import FLOAT32_BITS, accumulator_bits
-
-        if not isinstance(network, fx.GraphModule):
-            raise CostError(f"{type(network).__name__} is not a quantised network", hint="call quantize_model first")
-        spec = describe_network(network)
         # The export is inside, too: torch exports one model at a time.
         with _ONE_AT_A_TIME, tempfile.TemporaryDirectory(prefix="trigger_prune_runtime_") as scratch:
             folder = Path(scratch)
-            shrunk = shrink_network(network, keep_inputs=True)
-            double = max(accumulator_bits(network), accumulator_bits(shrunk.network)) > FLOAT32_BITS
-            events = _probes(network, double)
-            _write(shrunk.network, folder, events, double)
+            timed = timed_model(network)
+            events = _probes(network, timed.double)
+            _write(timed, folder, events)
             settings = {
                 "provider": self.provider,
                 "threads": self.threads,
@@ -99,12 +94,10 @@ class ProcessorCost:
             }
             (folder / "settings.json").write_text(json.dumps(settings))
             result = _run_worker(folder, self.timeout_s, self.memory_limit_mib)
-            _require_same_outputs(network, events, np.load(folder / "outputs.npy"))
-        return self._report(result, spec.content_hash(), shrunk, 1 - spec.nonzeros / spec.n_weights, double)
+            timed.require_same_outputs(events, np.load(folder / "outputs.npy"))
+        return self._report(result, timed)
 
-    def _report(
-        self, result: dict[str, Any], content_hash: str, shrunk: ShrunkNetwork, sparsity: float, double: bool
-    ) -> HardwareReport:
+    def _report(self, result: dict[str, Any], timed: TimedModel) -> HardwareReport:
         times = [result["times"][str(batch)] for batch in self.batch_sizes]
         disturbed = [
             batch
@@ -140,15 +133,16 @@ class ProcessorCost:
             bram18=None,
             latency_cycles=None,
             ii=None,
-            content_hash=content_hash,
+            content_hash=timed.content_hash,
             runtime=runtime,
             details={
                 "timed": TIMED,
                 "sparsity_note": SPARSITY,
-                "zero_weights": sparsity,
-                "neurons_removed": {name: len(indices) for name, indices in shrunk.removed.items()},
-                "neurons_remark": "; ".join(shrunk.remarks),
-                "float_type": "float64" if double else "float32",
+                "zero_weights": timed.zero_weights,
+                "neurons_removed": {name: len(indices) for name, indices in timed.shrunk.removed.items()},
+                "neurons_remark": "; ".join(timed.shrunk.remarks),
+                "float_type": "float64" if timed.double else "float32",
+                "outputs": "within a tolerance, not bit-exact" if timed.tolerance else "bit-exact",
                 "empty_call_p50_us": result["times"]["nothing"]["p50_us"],
                 "p50_over_rounds_us": [[each["p50_low_us"], each["p50_high_us"]] for each in times],
                 "disturbed_batch_sizes": disturbed,
@@ -161,7 +155,7 @@ class ProcessorCost:
         )
 
 
-def _probes(network: fx.GraphModule, double: bool) -> NDArray[Any]:
+def _probes(network: nn.Module, double: bool) -> NDArray[Any]:
     """Random inputs over the whole range of the input type, ``(events, *input_shape)``; always the same."""
     from trigger_prune.quantize.convert import input_shape_of, input_type_of
 
@@ -171,16 +165,13 @@ def _probes(network: fx.GraphModule, double: bool) -> NDArray[Any]:
     return (codes * fixed.lsb).astype(np.float64 if double else np.float32)
 
 
-def _write(network: fx.GraphModule, folder: Path, events: NDArray[Any], double: bool) -> None:
+def _write(timed: TimedModel, folder: Path, events: NDArray[Any]) -> None:
     import onnx
     from onnx import TensorProto, helper
 
-    from trigger_prune.export.lowered import lower
-    from trigger_prune.export.qonnx_model import to_qonnx
-
-    model = lower(to_qonnx(network), double=double)
+    model = timed.to_onnx()
     onnx.save(model, str(folder / "model.onnx"))
-    kind = TensorProto.DOUBLE if double else TensorProto.FLOAT
+    kind = TensorProto.DOUBLE if timed.double else TensorProto.FLOAT
     wires = [helper.make_tensor_value_info(name, kind, ["batch", *events[:1, :1].shape[1:]]) for name in ("in", "out")]
     graph = helper.make_graph([helper.make_node("Identity", ["in"], ["out"])], "nothing", wires[:1], wires[1:])
     empty = helper.make_model(graph, opset_imports=list(model.opset_import), ir_version=model.ir_version)
@@ -210,15 +201,3 @@ def _run_worker(folder: Path, timeout_s: float, memory_limit_mib: float) -> dict
     if "error" in result:
         raise CostError(result["error"], hint=result["hint"])
     return result
-
-
-def _require_same_outputs(network: fx.GraphModule, events: NDArray[Any], outputs: NDArray[Any]) -> None:
-    from trigger_prune.verify.representations import torch_outputs
-
-    expected = torch_outputs(network, events, double=True)
-    wrong = np.flatnonzero((outputs.reshape(expected.shape).astype(np.float64) != expected).any(axis=1))
-    if wrong.size:
-        raise VerificationError(
-            f"the model that was timed gives other outputs than the network in {wrong.size} of {len(events)} events",
-            hint="report this network: the timings would be those of something else",
-        )

@@ -123,7 +123,7 @@ def build_design(
             graph = hls4ml_project._convert(
                 network, model, out_dir or Path(PROJECT_FOLDER), target, PROJECT_NAME, backend, False
             )
-            hls4ml_project._require_layout(graph, target)
+            hls4ml_project._require_layout(graph, hls4ml_project._layouts(network, target))
     except ExportError:
         raise
     except Exception as error:
