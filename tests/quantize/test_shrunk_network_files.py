@@ -138,3 +138,21 @@ def test_shapes_that_do_not_fit_each_other_are_refused(tmp_path: Path) -> None:
     save_network(network, path)
     with pytest.raises(ArtefactError, match="belongs to another model"):
         load_network(path, MODELS["mlp"][0]())
+
+
+def test_scales_of_folded_norms_follow_the_units_and_survive_the_file(tmp_path: Path) -> None:
+    """The criterion batchnorm_scale reads them: one per unit that is left."""
+    torch.manual_seed(5)
+    model = Mlp((6,), 3, hidden=(8, 4), batch_norm=True)
+    norm = next(module for module in model.modules() if isinstance(module, torch.nn.BatchNorm1d))
+    with torch.no_grad():
+        norm.weight.copy_(torch.arange(1.0, 9.0))
+    network = quantize_model(model.eval(), on_grid(100, (6,)), INPUT, bits(6, 6))
+    first = next(iter(weight_layers(network)))
+    assert network.meta["batch_norm_scales"][first].tolist() == list(range(1, 9))
+    weight_layers(network)[first].weight_mask[[2, 5]] = 0
+    shrunk = shrink_network(network).network
+    kept = shrunk.meta["batch_norm_scales"][first].tolist()
+    assert len(kept) == len(weight_layers(shrunk)[first].weight) and 3.0 not in kept and 6.0 not in kept
+    save_network(shrunk, tmp_path / "network.pt")
+    assert load_network(tmp_path / "network.pt", model).meta["batch_norm_scales"][first].tolist() == kept

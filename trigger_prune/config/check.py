@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from trigger_prune.config.draft import Draft, read_draft
 from trigger_prune.config.load import find_project_file
 from trigger_prune.config.project import CostConfig, ProjectConfig
-from trigger_prune.errors import ModelError, TriggerPruneError
+from trigger_prune.errors import ModelError, TriggerPruneError, UnsupportedLayerError
 from trigger_prune.parts import find_part
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ def check_project(path: Path, overrides: Sequence[str] = (), seed: int | None = 
         _attempt(lambda: _find_criterion(config.prune.criterion), problems)
     if "cost" not in draft.bad_sections:
         problems += _missing_tools(config.cost)
+    if not {"prune", "cost", "budget"} & draft.bad_sections:
+        _attempt(lambda: _check_structure(config), problems)
     return CheckReport(file, tuple(problems), (*rows, *_target_rows(config, draft)))
 
 
@@ -85,6 +87,12 @@ def _find_criterion(name: str) -> None:
     criterion_by_name(name, with_data=True)
 
 
+def _check_structure(config: ProjectConfig) -> None:
+    from trigger_prune.prune.processor_rules import require_cut_out_units
+
+    require_cut_out_units(config.prune, config.cost.backend, config.budget)
+
+
 def _model_facts(config: ProjectConfig, sample: EventSample | None, project_dir: Path) -> str | None:
     """Number of parameters, and which layers end the run at the export; None without events to take a shape from."""
     from trigger_prune.models.build import REFERENCE_MODELS, build_model
@@ -102,6 +110,11 @@ def _model_facts(config: ProjectConfig, sample: EventSample | None, project_dir:
     n_outputs = output_count(sample, config.task, config.teacher)
     network = build_model(config.model, sample.event_shape, n_outputs, project_dir)
     parameters = f"{sum(parameter.numel() for parameter in network.parameters())} parameters"
+    if config.cost.backend == "runtime":
+        try:
+            prepare(network)
+        except UnsupportedLayerError:
+            return f"{parameters}; no fixed-point form, so its activations stay float: it runs on processors only"
     stuck = layers_without_route(prepare(network))
     return parameters + (f"; its {', '.join(stuck)} cannot be exported, run it with --until prune" if stuck else "")
 

@@ -40,7 +40,7 @@ class PruneConfig(Section):
     criterion: str = Field(
         default="magnitude_l1",
         description="Importance of a weight. From the weights: magnitude_l1, magnitude_l2, lamp, random, "
-        "batch_norm_scale. From training events too: gradient, snip, taylor, taylor_fisher, obd, obd_fisher, "
+        "batchnorm_scale. From training events too: gradient, snip, taylor, taylor_fisher, obd, obd_fisher, "
         "obd_hessian, obs, wanda, apoz, activation, activation_variance, attention. movement watches the fine-tuning. "
         "`taylor_fisher + 2 wanda` is a weighted average of ranks, `taylor_fisher * wanda` their product.",
     )

@@ -14,8 +14,8 @@ class ModelConfig(Section):
 
     name: str = Field(
         default="mlp",
-        description="A reference model (mlp, conv1d, conv2d, deep_sets, autoencoder) or `package.module:Callable` that "
-        "returns a torch nn.Module; the folder of project.yaml is searched first.",
+        description="A reference model (mlp, conv1d, conv2d, deep_sets, autoencoder, encoder) or "
+        "`package.module:Callable` that returns a torch nn.Module; the folder of project.yaml is searched first.",
     )
     args: dict[str, Any] = Field(
         default_factory=dict,

@@ -15,17 +15,20 @@ class FirmwareScore:
     """A score of a network whose outputs (and inputs) are multiples of powers of two.
 
     formula                 the score in words
-    output_lsb, input_lsb   the network's outputs and inputs are whole multiples of these
+    output_lsb, input_lsb   the network's outputs and inputs are whole multiples of these; outputs None: they are
+                            floats, on no grid
     """
 
     score: Score
     formula: str
-    output_lsb: float
+    output_lsb: float | None
     input_lsb: float
 
     @property
-    def step(self) -> float:
-        """Every score is a whole multiple of it: sums and differences keep the grid, squares square it."""
+    def step(self) -> float | None:
+        """Every score is a whole multiple of it: sums and differences keep the grid, squares square it. None: floats."""
+        if self.output_lsb is None:
+            return None
         if self.score.kind == "sum_of_squares":
             return self.output_lsb**2
         if self.score.kind == "reconstruction":
@@ -35,9 +38,10 @@ class FirmwareScore:
     def integer(self, threshold: Threshold) -> int | None:
         """``threshold`` in steps: ``score / step >= integer`` decides exactly as ``score >= threshold.value``.
 
-        None for a threshold that nothing passes. Raises DataError when the threshold is not on the grid.
+        None for a threshold that nothing passes, and without a grid. Raises DataError when the threshold is not on the
+        grid.
         """
-        if threshold.passes_nothing:
+        if threshold.passes_nothing or self.step is None:
             return None
         steps = threshold.value / self.step
         if not steps.is_integer():

@@ -15,6 +15,7 @@ from trigger_prune.errors import BudgetError
 from trigger_prune.prune.rounds import Rounds
 from trigger_prune.prune.trial import FailedTrial, Phase, PruneTrial
 from trigger_prune.quantize.describe import describe_network
+from trigger_prune.quantize.weights_only import is_weights_only, weight_counts
 from trigger_prune.structure._base import Groups
 from trigger_prune.structure.group_masks import removed_fraction
 from trigger_prune.structure.masks import masked_fraction, prunable_layers
@@ -100,15 +101,16 @@ def measure(
         inputs.settings.objective,
     )
     network.cpu()
-    spec = describe_network(network)
     prunable = prunable_layers(network)
     return PruneTrial(
         round=number,
         phase=phase,
         sparsity=inputs.removed(network),
-        nonzeros=describe_network(smaller).nonzeros,
+        nonzeros=sum(layer.nonzeros for layer in weight_counts(smaller).values()),
         layer_sparsity={
-            layer.name: 1.0 - layer.nonzeros / layer.n_weights for layer in spec.layers if layer.name in prunable
+            name: 1.0 - layer.nonzeros / layer.weights
+            for name, layer in weight_counts(network).items()
+            if name in prunable
         },
         validation_loss=result.loss,
         validation_accuracy=result.accuracy,
@@ -134,9 +136,14 @@ def round_settings(inputs: LoopInputs, phase: Phase, number: int) -> FitSettings
 
 def estimated_excess(network: fx.GraphModule, inputs: LoopInputs) -> float | None:
     """Estimated use divided by limit of the binding resource; None without an estimate or without limits."""
-    if inputs.estimate is None:
+    if is_weights_only(network):
+        # no formula knows it; a measurement on a processor takes seconds
+        report = inputs.cost_model.measure(network, inputs.target)
+    elif inputs.estimate is None:
         return None
-    excess = inputs.estimate(describe_network(network), inputs.target).excess(inputs.budget)
+    else:
+        report = inputs.estimate(describe_network(network), inputs.target)
+    excess = report.excess(inputs.budget)
     return max(excess.values(), default=None)
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, fx
 from trigger_prune.errors import ReportFormatError
 from trigger_prune.prune.trial import FailedTrial, Phase, PruneTrial
 from trigger_prune.quantize.describe import describe_network
+from trigger_prune.quantize.weights_only import content_hash, is_weights_only
 from trigger_prune.target import LayerLayout
 from trigger_prune.train.history import FitHistory
 
@@ -91,7 +92,7 @@ def state_of(network: fx.GraphModule) -> dict[str, Tensor]:
 
 def start_key(network: fx.GraphModule) -> str:
     """Identifies the network that the first round starts from; stored rounds of another one are not used."""
-    return describe_network(network).content_hash()
+    return content_hash(network) if is_weights_only(network) else describe_network(network).content_hash()
 
 
 def save_rounds(scratch: Path, key: str, rounds: Rounds) -> None:

@@ -22,7 +22,7 @@ from trigger_prune.errors import (
 from trigger_prune.prune.measured import LoopInputs, measure, worst_excess
 from trigger_prune.prune.rounds import Rounds
 from trigger_prune.prune.trial import FailedTrial, PruneTrial
-from trigger_prune.quantize.describe import describe_network
+from trigger_prune.quantize.weights_only import weight_counts
 from trigger_prune.target import Budget
 
 TIGHTER = 0.97
@@ -116,7 +116,8 @@ def measure_pending(
             continue
         except (ToolError, ReportFormatError, CostError) as error:
             last_error = error
-            failure = FailedTrial(candidate.round, candidate.phase, describe_network(network).nonzeros, str(error))
+            nonzeros = sum(layer.nonzeros for layer in weight_counts(network).values())
+            failure = FailedTrial(candidate.round, candidate.phase, nonzeros, str(error))
             rounds.failed(candidate, failure)
             listeners.saved()
             if listeners.on_failure is not None:

@@ -45,6 +45,9 @@ def fold_batch_norm(network: fx.GraphModule) -> None:
                 f"{layer.weight.shape[0]} outputs",  # type: ignore[index]
                 hint="a layer that is applied to every particle is a Conv1d with kernel size 1",
             )
+        gamma = torch.ones(norm.num_features) if norm.weight is None else norm.weight
+        # for the criterion batchnorm_scale: afterwards gamma cannot be told from the weights
+        network.meta.setdefault("batch_norm_scales", {})[str(source.target)] = gamma.detach().double().abs()
         network.set_submodule(str(source.target), _folded(layer, norm))
         node.replace_all_uses_with(source)
         network.graph.erase_node(node)

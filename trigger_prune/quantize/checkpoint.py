@@ -38,6 +38,7 @@ def save_network(network: nn.Module, path: Path) -> None:
             name: str(module.fixed) for name, module in network.named_modules() if isinstance(module, FixedQuantizer)
         },
         "frozen": [name for name, layer in weight_layers(network).items() if not layer.weight.requires_grad],
+        "batch_norm_scales": {name: v.cpu() for name, v in _scales(network).items()},
         "heads": head_counts(network) if is_weights_only(network) else None,
         "state": state,
         "digest": _digest(state),
@@ -63,6 +64,7 @@ def load_network(path: Path, model: nn.Module) -> Any:
         network = build_structure(model, stored["input_type"], stored["input_shape"])
     try:
         if isinstance(network, fx.GraphModule):
+            network.meta["batch_norm_scales"] = stored["batch_norm_scales"]
             _fill(network, stored)
         else:
             network = rebuilt(model, stored, _take_over_shape)
@@ -96,6 +98,7 @@ def _read(path: Path) -> dict[str, Any]:
             "frozen": set(payload["frozen"]),
             "groups": {} if payload["format"] == 2 else dict(payload["groups"]),
             "full_shapes": {} if payload["format"] == 2 else dict(payload["full_shapes"]),
+            "batch_norm_scales": dict(payload.get("batch_norm_scales", {})),
             "heads": payload.get("heads"),
             "state": payload["state"],
         }
@@ -168,6 +171,13 @@ def _require_that_it_runs(network: nn.Module) -> None:
     with torch.no_grad():
         network.eval()(torch.zeros((1, *input_shape_of(network))))
     network.train(training)
+
+
+def _scales(network: nn.Module) -> dict[str, Tensor]:
+    """What ``quantize.batch_norm`` noted of the norms that it folded."""
+    meta: dict[str, Any] = getattr(network, "meta", {})
+    noted: dict[str, Tensor] = meta.get("batch_norm_scales", {})
+    return noted
 
 
 def _full_shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:

@@ -92,6 +92,7 @@ class ReportInputs:
     hls_dense, hls_deployed      csynth's report predicted by formula, or None; then hls_note says in one line why
     csynth                the HLS compiler's own report of the deployed network, or None; then
     csynth_note           says in one line why there is none
+    export_note           why there is neither QONNX nor Verilog nor an hls4ml project; None where there are
     timings_s             stage -> wall time in seconds
     reproduce             the command (lines) that gives these numbers again
     data_card             plain text about the origin and limits of the events
@@ -139,6 +140,7 @@ class ReportInputs:
     trigger: TriggerStudy | None = None
     firmware_score: FirmwareScore | None = None
     luminosity: str | None = None
+    export_note: str | None = None
 
     @property
     def networks(self) -> dict[str, NetworkResult]:

@@ -98,8 +98,11 @@ SUMMARY_KEYS = MappingProxyType(
         "verify.mismatches": "object: representation -> events that differ from the fixed-point torch network; null "
         "when it did not run",
         "verify.ok": "true when every representation ran and agreed",
-        "verify.accumulator_bits": "computed bound on the accumulators",
+        "verify.tolerance": "null: compared bit by bit. Else the network has float activations, nothing is bit-exact, and "
+        "an event mismatches when an output differs by more than this fraction of the largest output",
+        "verify.accumulator_bits": "computed bound on the accumulators; null of a network with float activations",
         "verify.float_type": "floating-point type that carries them exactly",
+        "export_note": "why there is neither QONNX nor Verilog nor an hls4ml project; null where there are",
         "budget": "object: lut, ff, dsp, bram18, uram, latency_cycles, ii, latency_p99_us, event_time_us -> upper "
         "limit, null = not limited",
         "budget_use": "object: limited quantity -> use divided by limit",
@@ -154,8 +157,10 @@ def build_summary(inputs: ReportInputs) -> dict[str, Any]:
         "verify.events": inputs.verdict.events,
         "verify.mismatches": {pair.name: pair.mismatches for pair in inputs.verdict.pairs},
         "verify.ok": inputs.verdict.ok,
-        "verify.accumulator_bits": inputs.verdict.accumulator_bits,
+        "verify.tolerance": inputs.verdict.tolerance,
+        "verify.accumulator_bits": inputs.verdict.accumulator_bits if inputs.verdict.tolerance is None else None,
         "verify.float_type": inputs.verdict.float_type,
+        "export_note": inputs.export_note,
         "budget": asdict(inputs.budget),
         "budget_use": inputs.deployed_cost.excess(inputs.budget),
         "budget_met": inputs.deployed_cost.meets(inputs.budget),

@@ -40,12 +40,18 @@ class PairVerdict:
 
 @dataclass(frozen=True)
 class Verdict:
-    """All pairs. ``accumulator_bits`` is the computed bound that chose ``float_type`` (float32 or float64)."""
+    """All pairs. ``accumulator_bits`` is the computed bound that chose ``float_type`` (float32 or float64).
+
+    tolerance   None: bit by bit. Otherwise the network computes with floats, nothing is bit-exact, and an event counts
+                as a mismatch when an output differs by more than this fraction of the largest output;
+                ``accumulator_bits`` is then 0
+    """
 
     events: int
     accumulator_bits: int
     float_type: str
     pairs: tuple[PairVerdict, ...]
+    tolerance: float | None = None
 
     @property
     def ok(self) -> bool:
@@ -63,4 +69,4 @@ class Verdict:
         for pair in raw["pairs"]:
             first = pair["first_difference"]
             pairs.append(PairVerdict(**{**pair, "first_difference": FirstDifference(**first) if first else None}))
-        return cls(raw["events"], raw["accumulator_bits"], raw["float_type"], tuple(pairs))
+        return cls(raw["events"], raw["accumulator_bits"], raw["float_type"], tuple(pairs), raw.get("tolerance"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,28 @@ from torch import fx
 from trigger_prune.config.load import LoadedProject
 from trigger_prune.config.project import CostConfig, make_target
 from trigger_prune.cost.report import CostStage, HardwareReport
-from trigger_prune.errors import ConfigError, CostError, ModelError, ToolError, VerificationError
+from trigger_prune.errors import (
+    AwaitingReportsError,
+    ConfigError,
+    CostError,
+    ModelError,
+    ToolError,
+    VerificationError,
+)
 from trigger_prune.export.hls4ml_project import project_identifier, write_hls4ml_project
 from trigger_prune.export.qonnx_model import to_qonnx
 from trigger_prune.pipeline.artefacts import copy_atomically
 from trigger_prune.pipeline.stage import Stage, StageContext
+from trigger_prune.pipeline.stages.float_export import FloatExport, FloatModel, float_model, load_float_export
 from trigger_prune.pipeline.stages.training import COST_KEYS, COST_LIMITS, MODEL_KEYS, model_files, trained_float_model
+from trigger_prune.prune.steps import join_waiting
+from trigger_prune.quantize.weights_only import is_weights_only
 from trigger_prune.report.files import write_text
 from trigger_prune.synthesis.backends import analytic_cost, csynth_estimate, make_cost_model, with_store
 from trigger_prune.synthesis.hls.cost import CsynthCost
 from trigger_prune.synthesis.hls.tools import find_hls_tool
 from trigger_prune.target import Target
+from trigger_prune.verify.float_tolerance import verify_float_model
 from trigger_prune.verify.representations import Exported, verify_network, write_lowered
 from trigger_prune.verify.verdict import Verdict
 
@@ -66,9 +77,13 @@ def deployed_target(context: StageContext) -> Target:
 
 def _compute_export(context: StageContext) -> Any:
     network = deployed_network(context)
+    transform = context.result("load").transform.select(context.result("prune").kept_inputs)
+    if is_weights_only(network):
+        written = float_model(network, trained_float_model(context, context.result("load")))
+        context.progress.note(written.note)
+        return written, None, transform, None
     qonnx_model = to_qonnx(network)
     lowered = write_lowered(qonnx_model, network)
-    transform = context.result("load").transform.select(context.result("prune").kept_inputs)
     folder = context.scratch / _PROJECT
     shutil.rmtree(folder, ignore_errors=True)
     write_hls4ml_project(network, folder, deployed_target(context), project_identifier(context.config.project))
@@ -77,18 +92,26 @@ def _compute_export(context: StageContext) -> Any:
 
 def _save_export(result: Any, folder: Path) -> None:
     qonnx_model, lowered, transform, project = result
+    (folder / _TRANSFORM).write_text(json.dumps(transform.to_dict(), indent=2))
+    if isinstance(qonnx_model, FloatModel):
+        qonnx_model.save(folder, _QONNX)
+        return
     onnx.save(qonnx_model, str(folder / _QONNX))
     onnx.save(lowered, str(folder / _LOWERED))
-    (folder / _TRANSFORM).write_text(json.dumps(transform.to_dict(), indent=2))
     shutil.copytree(project, folder / _PROJECT)
 
 
-def _load_export(folder: Path) -> Exported:
-    return Exported(folder / _QONNX, folder / _LOWERED, folder / _PROJECT)
+def _load_export(folder: Path) -> Exported | FloatExport:
+    return load_float_export(folder, _QONNX) or Exported(folder / _QONNX, folder / _LOWERED, folder / _PROJECT)
 
 
 def _publish_export(folder: Path, out: Path) -> list[Path]:
-    return [copy_atomically(folder / name, out / name) for name in (_QONNX, _LOWERED, _TRANSFORM, _PROJECT)]
+    names = [name for name in (_QONNX, _LOWERED, _TRANSFORM, _PROJECT) if (folder / name).exists()]
+    if _LOWERED not in names:
+        # left by an earlier run of the same project, they would belong to another network
+        (out / _LOWERED).unlink(missing_ok=True)
+        shutil.rmtree(out / _PROJECT, ignore_errors=True)
+    return [copy_atomically(folder / name, out / name) for name in names]
 
 
 def _compute_verify(context: StageContext) -> Verdict:
@@ -96,17 +119,24 @@ def _compute_verify(context: StageContext) -> Verdict:
     network = deployed_network(context)
     kept = list(context.result("prune").kept_inputs)
     features = np.ascontiguousarray(events.test.features[:, kept])
+    exported = context.result("export")
     with context.progress.track(None, "representations") as tracker:
-        verdict = verify_network(
-            network,
-            context.result("export"),
-            features,
-            qonnx_events=config.verify.qonnx_events,
-            progress=lambda name: tracker.advance(1, running=name),
-        )
+        if isinstance(exported, FloatExport):
+            verdict = verify_float_model(network, exported.model, features)
+        else:
+            verdict = verify_network(
+                network,
+                exported,
+                features,
+                qonnx_events=config.verify.qonnx_events,
+                progress=lambda name: tracker.advance(1, running=name),
+            )
     for pair in verdict.pairs:
         state = pair.failure or f"{pair.mismatches} of {pair.events} events differ"
-        context.progress.note(f"torch fixed point = {pair.name}: {state}")
+        if verdict.tolerance is not None:
+            state += f" by more than {verdict.tolerance:g} of the largest output; floats are not bit-exact"
+        kind = "fixed point" if verdict.tolerance is None else "float"
+        context.progress.note(f"torch {kind} = {pair.name}: {state}")
     if not verdict.ok and config.verify.fail_on_mismatch:
         path = context.scratch / "verify.json"
         write_text(json.dumps(verdict.to_dict(), indent=2), path)
@@ -177,8 +207,11 @@ def _compute_cost(context: StageContext) -> MeasuredCosts:
 def _measured(started: list[Future[HardwareReport]]) -> list[HardwareReport]:
     """The reports; all designs that wait for theirs in one error, so that one trip to the tools is enough."""
     waiting = [error for each in started if isinstance(error := each.exception(), AwaitingReportsError)]
-    others = [error for each in started if (error := each.exception()) is not None and error not in waiting]
-    if waiting and not others:
+    for each in started:
+        error = each.exception()
+        if error is not None and not isinstance(error, AwaitingReportsError):
+            raise error
+    if waiting:
         raise join_waiting(waiting)
     return [each.result() for each in started]
 

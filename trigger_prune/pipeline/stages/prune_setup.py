@@ -24,6 +24,7 @@ from trigger_prune.prune.budget.estimators import HlsEstimator, LayerEstimator, 
 from trigger_prune.prune.inputs import DroppedInput, drop_redundant
 from trigger_prune.prune.measured import LoopInputs, describe_cost
 from trigger_prune.prune.plan_of import groups_of
+from trigger_prune.prune.processor_rules import require_backend, require_cut_out_units
 from trigger_prune.prune.trial import FailedTrial, PruneTrial
 from trigger_prune.quantize.describe import describe_network
 from trigger_prune.synthesis.backends import analytic_cost, csynth_estimate, make_cost_model
@@ -53,6 +54,8 @@ def prune_setup(context: StageContext) -> PruneSetup:
     config, events, goal = context.config, context.result("load"), goal_of(context)
     names = events.train.feature_names
     network = context.result("quantize").network(trained_float_model(context, events))
+    require_backend(network, config.cost.backend, config.prune)
+    require_cut_out_units(config.prune, config.cost.backend, config.budget)
     kept: tuple[int, ...] = tuple(range(len(names)))
     dropped: tuple[DroppedInput, ...] = ()
     if config.prune.drop_redundant_inputs:

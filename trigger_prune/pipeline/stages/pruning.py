@@ -33,8 +33,10 @@ from trigger_prune.prune.start import prune
 from trigger_prune.prune.trial import FailedTrial, PruneTrial
 from trigger_prune.prune.trial_files import TRIALS, save_trials
 from trigger_prune.quantize.checkpoint import load_network, save_network
+from trigger_prune.quantize.weights_only import is_weights_only
 from trigger_prune.sensitivity.findings import SensitivityScan
 from trigger_prune.sensitivity.scan import scan
+from trigger_prune.sensitivity.weights_only import scan_weights_only
 from trigger_prune.structure.shrink.quantised import ShrunkNetwork, shrink_network
 from trigger_prune.target import LayerLayout
 from trigger_prune.train.history import FitHistory
@@ -90,7 +92,8 @@ def _compute_sensitivity(context: StageContext) -> SensitivityScan:
             tracker.advance(done - before)
             trackers[part] = (tracker, done)
 
-        return scan(
+        look: Callable[..., SensitivityScan] = scan_weights_only if is_weights_only(network) else scan
+        return look(
             network,
             events.train.features,
             subset,

@@ -29,9 +29,12 @@ from trigger_prune.pipeline.stages.pruning import Pruned
 from trigger_prune.pipeline.stages.rtl_project import RtlFiles
 from trigger_prune.pipeline.stages.training import model_files, trained_float_model
 from trigger_prune.quantize.describe import describe_network
+from trigger_prune.quantize.layers import QuantConv1d, QuantConv2d, QuantLinear, weight_layers
+from trigger_prune.quantize.weights_only import is_weights_only, weight_counts
 from trigger_prune.report.files import write_text
 from trigger_prune.report.headline import headline
 from trigger_prune.report.inputs import (
+    LayerSummary,
     NetworkResult,
     ReportInputs,
     summarise_layers,
@@ -92,6 +95,8 @@ _PACKAGES = (
     "alkaid",
     "pyosys",
 )
+
+_KINDS: dict[type[nn.Module], str] = {QuantLinear: "dense", QuantConv1d: "conv1d", QuantConv2d: "conv2d"}
 
 
 @dataclass(frozen=True)
@@ -157,10 +162,11 @@ def _collect(context: StageContext) -> ReportInputs:
         dense_cost=costs.dense,
         deployed_network=_evaluate(deployed, events, goal, pruned.kept_inputs),
         deployed_cost=costs.deployed,
-        deployed_layers=summarise_layers(describe_network(deployed)),
+        deployed_layers=_layers(deployed),
         inputs_used=tuple(names[index] for index in pruned.kept_inputs),
         inputs_dropped={item.name: item.reason for item in pruned.dropped_inputs},
         verdict=_with_verilog(context.result("verify"), context.result("rtl")),
+        export_note=getattr(context.result("export"), "note", None),
         timings_s={name: context.seconds(name) for name in _UPSTREAM},
         reproduce=_command(context.project_dir, values),
         histories=_histories(context),
@@ -179,6 +185,16 @@ def _collect(context: StageContext) -> ReportInputs:
         firmware_score=trigger.firmware,
         luminosity=trigger.luminosity,
     )
+
+
+def _layers(deployed: nn.Module) -> tuple[LayerSummary, ...]:
+    if is_weights_only(deployed):
+        layers, counts = weight_layers(deployed), weight_counts(deployed)
+        return tuple(
+            LayerSummary(name, _KINDS[type(layer)], count.weights, count.nonzeros, str(layer.weight_type), "float32")
+            for (name, layer), count in zip(layers.items(), counts.values(), strict=True)
+        )
+    return summarise_layers(describe_network(deployed))
 
 
 def _evaluate(network: nn.Module, events: Events, goal: Goal, kept: tuple[int, ...] | None = None) -> NetworkResult:

@@ -13,6 +13,7 @@ import torch
 from torch import fx, nn
 
 from trigger_prune.config.load import LoadedProject
+from trigger_prune.errors import UnsupportedLayerError
 from trigger_prune.models.build import build_model
 from trigger_prune.models.source import model_source_files
 from trigger_prune.pipeline.stage import Stage, StageContext
@@ -20,6 +21,7 @@ from trigger_prune.pipeline.stages.events import Events
 from trigger_prune.pipeline.stages.goal import GOAL_KEYS, Goal, goal_of, make_batches
 from trigger_prune.quantize.checkpoint import load_network, save_network
 from trigger_prune.quantize.convert import quantize_model
+from trigger_prune.quantize.weights_only import quantize_weights
 from trigger_prune.train.device import resolve_device
 from trigger_prune.train.evaluate import Batches
 from trigger_prune.train.fit import FitSettings, fit
@@ -184,11 +186,28 @@ def _quantised(context: StageContext, phase: str, bits: Any, epochs: int, learni
     events, goal = context.result("load"), goal_of(context)
     model = trained_float_model(context, events)
     train, validation = make_batches(events, "train", goal), make_batches(events, "validation", goal)
-    network = quantize_model(model, calibration_features(train), events.transform.fixed, bits)
+    network = _quantised_network(context, model, calibration_features(train), events, bits)
     settings = fit_settings(context, events, goal, phase, epochs, learning_rate)
     with epoch_bar(context, epochs, f"quantisation-aware training, {bits.weight_bits} bits") as advance:
         history = fit(network, train, validation, settings, progress=advance)
     return network, history
+
+
+def _quantised_network(
+    context: StageContext, model: nn.Module, calibration: torch.Tensor, events: Events, bits: Any
+) -> nn.Module:
+    """A fixed-point network; for a processor quantised weights alone will do where there is none."""
+    fixed = events.transform.fixed
+    try:
+        return quantize_model(model, calibration, fixed, bits)
+    except UnsupportedLayerError as refusal:
+        if context.config.cost.backend != "runtime":
+            raise
+        network = quantize_weights(
+            model, bits.weight_bits, input_type=fixed, input_shape=tuple(events.train.event_shape)
+        )
+        context.progress.note(f"only the weights are quantised, activations stay float: {refusal.message}")
+        return network
 
 
 def calibration_features(train: Batches, most: int = _CALIBRATION_EVENTS) -> torch.Tensor:
@@ -269,6 +288,8 @@ QUANTIZE: Stage[Any] = Stage(
     title="quantisation-aware training",
     inputs=("load", "teacher", "train"),
     config_keys=(*MODEL_KEYS, *TRAIN_KEYS, "quantize"),
+    # decides whether a model without fixed-point form is an error, and nothing about the others
+    limit_keys=("cost.backend",),
     compute=_compute_quantize,
     save=_save_network,
     load=_load_network,
@@ -282,6 +303,7 @@ BASELINE: Stage[Any] = Stage(
     title="dense baseline, quantisation-aware training",
     inputs=("load", "teacher", "train"),
     config_keys=(*MODEL_KEYS, *TRAIN_KEYS, "baseline", "quantize.rounding", "quantize.learning_rate"),
+    limit_keys=("cost.backend",),
     compute=_compute_baseline,
     save=_save_network,
     load=_load_network,

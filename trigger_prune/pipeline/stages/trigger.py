@@ -35,6 +35,7 @@ from trigger_prune.pipeline.stages.goal import GOAL_KEYS, Goal, goal_of
 from trigger_prune.pipeline.stages.training import MODEL_KEYS, model_files, trained_float_model
 from trigger_prune.quantize.describe import describe_network
 from trigger_prune.quantize.output_step import output_fraction_bits
+from trigger_prune.quantize.weights_only import is_weights_only, output_count
 from trigger_prune.report.files import write_text
 from trigger_prune.report.trigger import working_point_figures
 from trigger_prune.train.evaluate import predict
@@ -66,10 +67,14 @@ def _compute(context: StageContext) -> Trigger:
     scores = _all_scores(context, events, goal.score)
     study = study_trigger(scores, events.validation, events.test, settings)
     network = deployed_network(context)
-    n_outputs = describe_network(network).n_outputs
+    is_float = is_weights_only(network)
+    n_outputs = output_count(network) if is_float else describe_network(network).n_outputs
     names = events.train.class_names if goal.task == "classify" else tuple(map(str, range(n_outputs)))
     firmware = FirmwareScore(
-        goal.score, goal.score.describe(names), 2.0 ** -output_fraction_bits(network), events.transform.fixed.lsb
+        goal.score,
+        goal.score.describe(names),
+        None if is_float else 2.0 ** -output_fraction_bits(network),
+        events.transform.fixed.lsb,
     )
     for line in _notes(study):
         context.progress.note(line)
@@ -181,12 +186,14 @@ def for_firmware(study: TriggerStudy, firmware: FirmwareScore, luminosity: str |
     """Content of ``trigger.json``: the score of the deployed network, its grid, and a threshold per target rate.
 
     ``threshold_integer`` compares with the score in units of ``score_step``, ``threshold`` with the score itself; both
-    accept the same events. Both are null where nothing passes.
+    accept the same events. Both are null where nothing passes; the integer also for a network with float outputs, whose
+    ``output_lsb`` is null.
     """
     points = study.networks["deployed"].points
     return {
         "network": "deployed",
-        "decision": "accept where score >= threshold, that is score / score_step >= threshold_integer",
+        "decision": "accept where score >= threshold"
+        + (", that is score / score_step >= threshold_integer" if firmware.step is not None else ""),
         "score": {**firmware.score.to_dict(), "formula": firmware.formula},
         "output_lsb": firmware.output_lsb,
         "input_lsb": firmware.input_lsb,

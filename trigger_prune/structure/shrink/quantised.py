@@ -134,6 +134,8 @@ def _apply(network: fx.GraphModule, analysis: Analysis, choice: Choice) -> None:
             _fold(module, part.contribution)
         if part.outputs.any() or part.inputs.any():
             resize_layer(module, _indices(~part.outputs), _indices(~part.inputs))
+        if name in (scales := network.meta.get("batch_norm_scales", {})):
+            scales[name] = scales[name][~part.outputs.cpu()]
     (gone,) = choice.features.values()
     shape = input_shape_of(network)
     network.meta["input_shape"] = (len(gone) - int(gone.sum()), *shape[1:])

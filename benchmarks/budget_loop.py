@@ -1,0 +1,125 @@
+"""The solver against uniform sparsity and one global magnitude ranking, at the same budget of measured LUTs.
+
+    python benchmarks/budget_loop.py [--quick] [--seeds 1 2 3] [--jobs 2]
+
+Every network starts from the same trained network of its seed and gets the same number of epochs. Each method's own
+loop meets the budget by the ``rtl`` backend; accuracy and AUC are those of test events, thresholds and epochs were
+chosen on validation. ``rounds`` are measured iterations; ``seconds`` is the wall time of stage prune, with ``--jobs``
+of them at once. Finished runs are kept and loaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shutil
+import statistics
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from _result import write_result
+
+ROOT = Path(__file__).parents[1]
+PROJECT = ROOT / "hls_projects" / "jet_tagger"
+METHODS = {
+    "uniform": ["prune.scope=layer", "prune.criterion=magnitude_l1"],
+    "global": ["prune.scope=global", "prune.criterion=magnitude_l1"],
+    "solver": ["prune.scope=solver", "prune.criterion=magnitude_l1"],
+}
+COMMON = ["prune.first_sparsity=0.75", "prune.epochs_per_round=20", "prune.final_epochs=150"]
+QUICK = ["train.epochs=3", "quantize.epochs=1", "baseline.epochs=1", "prune.epochs_per_round=2", "prune.final_epochs=3"]
+WORKER = """
+import json, sys
+from pathlib import Path
+from trigger_prune.config.load import load_project
+from trigger_prune.pipeline.runner import run_pipeline
+from trigger_prune.pipeline.stages import STAGES
+from trigger_prune.models.build import build_model
+from trigger_prune.train.evaluate import Batches, evaluate
+from trigger_prune.train.objective import Objective
+import torch
+project, seed, out, until, settings = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]), sys.argv[4], sys.argv[5:]
+loaded = load_project(Path(project), settings, seed)
+result = run_pipeline(loaded, STAGES, out, until)
+if until == "prune":
+    events, pruned = result.result("load"), result.result("prune")
+    model = build_model(loaded.config.model, events.train.event_shape, events.train.n_classes, loaded.project_dir)
+    test = events.test
+    x = torch.from_numpy(test.features[:, list(pruned.kept_inputs)].copy())
+    y, w = torch.from_numpy(test.labels.astype("int64")), torch.from_numpy(test.weights.astype("float64"))
+    judged = evaluate(pruned.network(model), Batches(x, y, w, y, w), "classify", Objective("auc"))
+    chosen = next(trial for trial in pruned.trials if trial.chosen)
+    print(json.dumps({
+        "accuracy": judged.accuracy, "auc": judged.merit, "lut": chosen.cost.lut, "rounds": len(pruned.trials),
+        "nonzeros": chosen.nonzeros, "latency_cycles": chosen.cost.latency_cycles,
+        "seconds": result.runs["prune"].seconds, "within": chosen.meets_budget,
+        "first_within": next(n for n, trial in enumerate(pruned.trials, 1) if trial.meets_budget),
+    }))
+"""
+
+
+def work(seed: int, out: Path, until: str, settings: list[str]) -> str:
+    """One pipeline run in a process of its own; the last line that it printed."""
+    command = [sys.executable, "-c", WORKER, str(PROJECT), str(seed), str(out), until, *settings]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
+
+
+def run(method: str, seed: int, lut: int, quick: bool) -> dict[str, Any]:
+    """Figures of one method and seed."""
+    base = PROJECT / "build" / ("budget_loop_quick" if quick else "budget_loop")
+    settings = [f"budget.lut={lut}", *COMMON, *(QUICK if quick else [])]
+    out = base / f"{method}_{lut}_seed{seed}"
+    if not out.exists():
+        shutil.copytree(base / f"seed{seed}", out)
+    found = json.loads(work(seed, out, "prune", [*settings, *METHODS[method]]))
+    print(f"seed {seed} {method:8s} {lut:6d}: " + ", ".join(f"{k} {v:.5g}" for k, v in found.items()), flush=True)
+    return found
+
+
+def main() -> None:
+    """Run, print a table, write the result file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="seed 1 with few epochs")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--lut", type=int, default=5000)
+    parser.add_argument("--jobs", type=int, default=2)
+    options = parser.parse_args()
+    seeds = [1] if options.quick else options.seeds
+    base = PROJECT / "build" / ("budget_loop_quick" if options.quick else "budget_loop")
+    with ThreadPoolExecutor(options.jobs) as pool:
+        shared = QUICK if options.quick else []
+        list(pool.map(lambda seed: work(seed, base / f"seed{seed}", "sensitivity", shared), seeds))
+        jobs = [(method, seed) for seed in seeds for method in METHODS]
+        found = dict(zip(jobs, pool.map(lambda job: run(*job, options.lut, options.quick), jobs), strict=True))
+    figures: dict[str, float] = {}
+    print(f"{'':10s}" + "".join(f"{name:>22s}" for name in ("accuracy", "auc", "lut")))
+    for method in METHODS:
+        cells = []
+        for name in ("accuracy", "auc", "lut", "rounds", "seconds"):
+            values = [float(found[method, seed][name]) for seed in seeds]
+            figures[f"{method}_{name}_mean"] = round(statistics.fmean(values), 5)
+            error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+            figures[f"{method}_{name}_error"] = round(error, 5)
+            figures |= {
+                f"{method}_{name}_seed{seed}": round(value, 5) for seed, value in zip(seeds, values, strict=True)
+            }
+            cells.append(f"{statistics.fmean(values):13.5g} +- {error:6.2g}")
+        print(f"{method:10s}" + "".join(cells[:3]))
+    for other in ("uniform", "global"):
+        gains = [100 * (found["solver", seed]["accuracy"] - found[other, seed]["accuracy"]) for seed in seeds]
+        error = statistics.stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else 0.0
+        figures[f"gain_over_{other}_points"] = round(statistics.fmean(gains), 3)
+        figures[f"gain_over_{other}_points_error"] = round(error, 3)
+        print(f"solver over {other}: {statistics.fmean(gains):+.2f} +- {error:.2f} points of accuracy")
+    name = "budget_loop_quick" if options.quick else "budget_loop"
+    packages = ("trigger_prune", "torch", "alkaid", "pyosys")
+    write_result(name, figures, packages, cost_stage="rtl_synth", budget_lut=options.lut)
+
+
+if __name__ == "__main__":
+    main()
