@@ -15,6 +15,7 @@ Prints a table and writes ``benchmarks/results/solver.json``: proven gap, second
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import time
 from collections.abc import Callable
@@ -85,7 +86,7 @@ def correlated(rng: np.random.Generator) -> Problem:
 
 
 def _chain(menus: tuple[LayerMenu, ...]) -> Problem:
-    return Problem(menus, tuple(EdgeCost(a.name, b.name) for a, b in zip(menus, menus[1:], strict=False)))
+    return Problem(menus, tuple(EdgeCost(a.name, b.name) for a, b in itertools.pairwise(menus)))
 
 
 def _edge(rng: np.random.Generator, producer: LayerMenu, consumer: LayerMenu) -> EdgeCost:
@@ -103,7 +104,7 @@ def _edge(rng: np.random.Generator, producer: LayerMenu, consumer: LayerMenu) ->
 def states(rng: np.random.Generator) -> Problem:
     """A chain with edge costs."""
     menus = _menus(rng)
-    return Problem(menus, tuple(_edge(rng, a, b) for a, b in zip(menus, menus[1:], strict=False)))
+    return Problem(menus, tuple(_edge(rng, a, b) for a, b in itertools.pairwise(menus)))
 
 
 def residual(rng: np.random.Generator) -> Problem:

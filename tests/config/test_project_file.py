@@ -146,7 +146,7 @@ def test_overrides_win_over_the_file_and_the_last_one_over_the_others(tmp_path: 
         ("train.epochs=many", '--set train.epochs=many: train.epochs is "many", but it must be'),
         ("train.epochs=[1", "--set train.epochs=[1:1: not valid YAML"),
         ("trane.epochs=1", "unknown key trane.epochs; did you mean train.epochs?"),
-        ("lut=5", "unknown key lut; did you mean budget.lut?"),
+        ("lut=5", "unknown key lut; did you mean budget.lut or front.lut?"),
         ("model.args.hidden.size=5", "model.args.hidden is [64]"),
         ("split.train_fraction=0.85", "leave a test part (with --set split.train_fraction=0.85)"),
     ],

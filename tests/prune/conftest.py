@@ -46,8 +46,8 @@ class StandIn:
 
 @pytest.fixture
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
-    folder = tmp_path / "tools"
-    folder.mkdir()
+    folder = tmp_path / "Vitis" / "2024.1" / "bin"
+    folder.mkdir(parents=True)
     launcher = folder / "vitis-run"
     launcher.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{STAND_IN}" "$@"\n')
     launcher.chmod(0o755)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,7 +22,7 @@ from trigger_prune.quantize.convert import quantize_model
 from trigger_prune.structure.shrink.quantised import shrink_network
 from trigger_prune.target import Budget, Target
 from trigger_prune.train.evaluate import Batches
-from trigger_prune.train.fit import FitSettings
+from trigger_prune.train.fit import FitSettings, fit
 
 
 def jets(n: int, seed: int) -> Batches:
@@ -32,11 +34,18 @@ def jets(n: int, seed: int) -> Batches:
 
 
 def jet_network(bits: int = 6) -> fx.GraphModule:
-    """8-12-3, the same at every call."""
+    """8-12-3, trained, the same at every call."""
+    return copy.deepcopy(_jet_network(bits))
+
+
+@cache
+def _jet_network(bits: int) -> fx.GraphModule:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 12), nn.ReLU(), nn.Linear(12, 3))
     precision = SimpleNamespace(weight_bits=bits, activation_bits=bits, rounding="AP_TRN")
-    return quantize_model(model, jets(500, 1).features, FixedPoint(12, 4), precision)
+    network = quantize_model(model, jets(500, 1).features, FixedPoint(12, 4), precision)
+    fit(network, jets(1000, 2), jets(500, 3), FitSettings("train", 20, 100, 1e-2, seed=1))
+    return network
 
 
 def expected(network: fx.GraphModule, target: Target | None = None) -> HardwareReport:

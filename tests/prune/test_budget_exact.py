@@ -64,7 +64,7 @@ def test_the_linear_program_alone_equals_brute_force(seed: int) -> None:
 def test_highs_on_cores_equals_brute_force_where_enumeration_is_refused(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trigger_prune.prune.budget.enumerate.MAX_CELLS", 0)
+    monkeypatch.setattr("trigger_prune.prune.budget.enumeration.MAX_CELLS", 0)
     monkeypatch.setattr(exact_module, "FIRST_CORE", 1)
     problem, limits = small(seed, SHAPES[seed % 4])
     truth = brute_force(problem, limits)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 from budget_problems import brute_force, every_plan, random_limits, random_problem
@@ -16,6 +18,7 @@ from trigger_prune.target import Budget
 SHAPES = ("chain", "branches", "residual", "loose")
 
 
+@functools.cache
 def infeasible_cases(count: int) -> list[tuple[Problem, Budget]]:
     cases = []
     for seed in range(10_000):

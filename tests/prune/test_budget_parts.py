@@ -9,7 +9,7 @@ import pytest
 from budget_problems import brute_force, random_limits, random_problem
 
 from trigger_prune.prune.budget.elimination import Elimination
-from trigger_prune.prune.budget.enumerate import Enumeration, Prices
+from trigger_prune.prune.budget.enumeration import Enumeration, Prices
 from trigger_prune.prune.budget.lagrange import Pricing
 from trigger_prune.prune.budget.plan import limits_of
 from trigger_prune.prune.budget.tables import Tables, feasible, tabulate, total, within_ii, without_dominated

@@ -76,7 +76,9 @@ def inputs_for(cost: object, budget: Budget, **config: object) -> SolverInputs:
         scope="solver", **{"epochs_per_round": 4, "final_epochs": 8, "learning_rate": 5e-3, "max_rounds": 6, **config}
     )
     settings = FitSettings("prune", 1, 100, 1e-3, seed=1)
-    loop = LoopInputs(events(1500, 2), events(500, 3), settings, chosen, budget, Target(), cost, AnalyticCost().estimate)
+    loop = LoopInputs(
+        events(1500, 2), events(500, 3), settings, chosen, budget, Target(), cost, AnalyticCost().estimate
+    )
     return SolverInputs(loop, RtlEstimator(AnalyticCost()), (("Latency", 1),))
 
 
@@ -222,7 +224,7 @@ def test_the_width_with_the_best_short_ramp_is_taken(trained: fx.GraphModule) ->
     assert {layer.weight_type.width for layer in prunable_layers(network).values()} == {4}
     # the best binary point of the new width: rounding moves no weight further than half a step, but for saturation
     layer = next(iter(prunable_layers(network).values()))
-    moved = (layer.quantized_weight() - layer.weight).abs()
+    moved = (layer.quantized_weight() - layer.weight).detach().abs()
     assert float(moved.median()) <= layer.weight_type.lsb / 2
     result = solve_to_budget(trained, inputs_for(BiasedCost(), Budget(lut=1500), weight_bits=[2, 6], final_epochs=0))
     (width,) = {layer.weight_type.width for layer in prunable_layers(result.network).values()}

@@ -30,8 +30,8 @@ def judge_of(n, names, objective="accuracy", rankings=(), fraction=0.05, weights
 
 
 def columns(loss, right=None, scores=None):
-    as_tensor = [None if x is None else torch.from_numpy(np.ascontiguousarray(x)) for x in (loss, right, scores)]
-    return Columns(*as_tensor)
+    """From arrays whose last axis are the events."""
+    return Columns(*(None if x is None else torch.from_numpy(x.swapaxes(-1, -2)) for x in (loss, right, scores)))
 
 
 def coverage(figures, truth, low, high):

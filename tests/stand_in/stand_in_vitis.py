@@ -18,11 +18,6 @@ import re
 import sys
 from pathlib import Path
 
-import numpy as np
-
-from trigger_prune.cost.hls.model import HlsAnalyticCost
-from trigger_prune.synthesis.calibration.describe import describe_project
-
 VERSION = "2024.1.stand_in_not_a_compiler"
 RESOURCES = ("lut", "ff", "dsp", "bram18", "latency")
 LEAST, MOST = 0.7, 1.4
@@ -83,6 +78,8 @@ XML = """<?xml version="1.0" ?>
 
 def bias() -> dict[str, float]:
     """Factor of every figure."""
+    import numpy as np
+
     stated = os.environ.get("STAND_IN_BIAS")
     if stated is None:
         drawn = np.random.default_rng(int(os.environ.get("STAND_IN_SEED", "0"))).uniform(LEAST, MOST, len(RESOURCES))
@@ -111,6 +108,9 @@ def call_number() -> int:
 
 def report(top: str) -> str:
     """The csynth report of the project in this folder."""
+    from trigger_prune.cost.hls.model import HlsAnalyticCost
+    from trigger_prune.synthesis.calibration.describe import describe_project
+
     estimate = HlsAnalyticCost().estimate_design(describe_project(Path()))
     factor = bias()
     used = {name: round((getattr(estimate, name) or 0) * factor[name]) for name in ("lut", "ff", "dsp", "bram18")}

@@ -57,13 +57,24 @@ def test_frozen_layers_are_not_prunable() -> None:
 
 
 def one_by_one(scores: dict[str, torch.Tensor], sparsity: float) -> list[float]:
-    """Global ranking as a loop: the lowest score goes, unless its layer is down to its share of the density."""
+    """Global ranking as a loop: the lowest score goes, unless its layer is down to its share of the density, or it is
+    the best of an output and all such weights fit among those that stay."""
     ranked = sorted((float(value), layer, index) for layer, score in enumerate(scores.values())
                     for index, value in enumerate(score.flatten()))  # fmt: skip
     sizes = [score.numel() for score in scores.values()]
     masks = [[1.0] * size for size in sizes]
     to_go = round(sparsity * sum(sizes))
+    shares = [math.ceil(LAYER_SHARE * (1 - sparsity) * size) for size in sizes]
+    last = list(scores.values())[-1]
+    best = {
+        row * last.shape[1] + max(range(last.shape[1]), key=lambda k: float(last[row, k])) for row in range(len(last))
+    }
+    highest = sorted(range(sizes[-1]), key=lambda k: (float(last.flatten()[k]), k))[sizes[-1] - shares[-1] :]
+    if sum(shares[:-1]) + len(best | set(highest)) > sum(sizes) * (1 - sparsity):
+        best = set()
     for _, layer, index in ranked:
+        if layer == len(sizes) - 1 and (index in best or index in highest):
+            continue
         least = math.ceil(LAYER_SHARE * (1 - sparsity) * sizes[layer])
         if to_go and sum(masks[layer]) > least:
             masks[layer][index] = 0.0
@@ -226,3 +237,17 @@ def test_everything_is_restored_also_after_an_exception() -> None:
     ):
         assert torch.equal(old, new)
     assert [module.training for module in model.modules()] == [module.training for module in before.modules()]
+
+
+def test_a_global_ranking_keeps_the_best_weight_of_every_output() -> None:
+    """An output whose weights are all small is a class; without a weight it would be lost."""
+    made = network()
+    layers = list(prunable_layers(made).values())
+    scores = {name: torch.rand(layer.weight.shape) for name, layer in prunable_layers(made).items()}
+    last = list(scores)[-1]
+    scores[last][0] *= 1e-6
+    best = int(scores[last][0].argmax())
+    raise_sparsity(made, scores, 0.5, "global")
+    assert layers[-1].weight_mask[0, best] == 1 and int(layers[-1].weight_mask[0].sum()) == 1
+    total = sum(layer.weight_mask.numel() for layer in layers)
+    assert sum(int((layer.weight_mask == 0).sum()) for layer in layers) == round(0.5 * total)

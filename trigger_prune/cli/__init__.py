@@ -7,7 +7,20 @@ from typing import Annotated
 
 import typer
 
-from trigger_prune.cli import budget, cost, data, doctor, lottery, project, reports, run, sensitivity, store, validate
+from trigger_prune.cli import (
+    budget,
+    cost,
+    data,
+    doctor,
+    lottery,
+    project,
+    reports,
+    run,
+    sensitivity,
+    store,
+    trials,
+    validate,
+)
 
 app = typer.Typer(
     name="trigger-prune",
@@ -54,6 +67,7 @@ def _group(commands: Commands, name: str, description: str) -> None:
 
 
 _add(app, (*run.COMMANDS, *project.COMMANDS, *budget.COMMANDS, *sensitivity.COMMANDS, *lottery.COMMANDS))
+_add(app, trials.COMMANDS)
 _add(app, (*doctor.COMMANDS, *validate.COMMANDS))
 _group(reports.COMMANDS, "reports", "Read and compare reports of Vivado HLS, Vitis HLS and Vivado.")
 _group(cost.COMMANDS, "cost", "Estimates of the HLS cost: predict, calibrate on reports, evaluate.")

@@ -61,6 +61,14 @@ class PruneConfig(Section):
         description="Sparsity against time on a ramp. adaptive follows the validation figure: it slows down and steps "
         "back when more than `tolerance` is lost.",
     )
+    ramp_fraction: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.5, description="Part of a ramp's epochs in which weights go; the rest trains with the final mask."
+    )
+    repair: bool = Field(
+        default=False,
+        description="schedule one_shot: the weights that stay make up for the removed ones before training goes on "
+        "(optimal brain surgeon, layer by layer). With criterion obs it also chooses which go.",
+    )
     regrow: Literal["none", "set", "rigl"] = Field(
         default="none",
         description="While training, drop the least important weights and grow as many elsewhere: at random (set) or "
@@ -134,6 +142,10 @@ class PruneConfig(Section):
             raise ValueError(f"n_of_m {self.n_of_m}: n must be below m")
         if self.regrow != "none" and self.structure != "weight":
             raise ValueError(f"regrow {self.regrow} moves single weights; structure {self.structure} has none")
+        if self.repair and self.schedule != "one_shot":
+            raise ValueError(f"repair belongs to schedule one_shot, not to {self.schedule}")
+        if self.regrow != "none" and self.schedule == "adaptive":
+            raise ValueError("schedule adaptive steps back, which regrow cannot; use another schedule")
         if self.scope == "solver" and self.goal == "tolerance":
             raise ValueError("scope solver needs goal budget")
         return self

@@ -44,7 +44,7 @@ class MultiHeadAttention(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Attention, then a feed-forward network of one hidden layer on every token, each added to its input and normalised.
+    """Attention, then a feed-forward network of one hidden layer per token; each is added to its input and normalised.
 
     The order of Vaswani et al. and of ``torch.nn.TransformerEncoderLayer(norm_first=False)``; no dropout.
     """

@@ -25,6 +25,8 @@ from trigger_prune.train.evaluate import Batches, evaluate
 from trigger_prune.train.fit import FitSettings
 from trigger_prune.train.history import EpochRecord, FitHistory
 
+_NO_FILL = ("ii", CLOCK)
+
 OnEpoch = Callable[[EpochRecord, int], None] | None
 
 
@@ -149,7 +151,16 @@ def estimated_excess(network: fx.GraphModule, inputs: LoopInputs) -> float | Non
 
 def worst_excess(trial: PruneTrial, budget: Budget) -> float:
     """Use divided by limit of the binding resource; 0 without limits."""
-    return max(trial.cost.excess(budget).values(), default=0.0)
+    return fill(trial.cost, budget)
+
+
+def fill(cost: HardwareReport, budget: Budget) -> float:
+    """Use divided by limit of the binding resource; 0 without limits.
+
+    An interval or a clock period within its limit says nothing about how much more would fit, and does not count.
+    """
+    excess = cost.excess(budget)
+    return max((ratio for name, ratio in excess.items() if name not in _NO_FILL or ratio > 1), default=0.0)
 
 
 def choose(network: fx.GraphModule, rounds: Rounds, budget: Budget) -> PruneResult:

@@ -48,4 +48,6 @@ def ramp_plan(config: PruneConfig, groups: Groups | None, sparsity: float, *, la
         regrow="none" if last_cut else config.regrow,
         regrow_fraction=config.regrow_fraction,
         tolerance=config.tolerance,
+        ramp_fraction=config.ramp_fraction,
+        repair=config.repair and not last_cut,
     )

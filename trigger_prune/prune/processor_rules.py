@@ -1,4 +1,4 @@
-"""What pruning for a processor needs: units that can be cut out, because zeros are multiplied like all other numbers."""
+"""What pruning for a processor needs: units that can be cut out. Zeros are multiplied like all other numbers."""
 
 from __future__ import annotations
 

@@ -8,16 +8,22 @@ from torch import fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
 from trigger_prune.cost.network import LayerKind, NetworkSpec, PoolLayer, WeightLayer
-from trigger_prune.errors import ModelError
+from trigger_prune.errors import ModelError, UnsupportedLayerError
 from trigger_prune.fixed_point import FixedPoint
 from trigger_prune.quantize.convert import input_shape_of, input_type_of
+from trigger_prune.quantize.float_only import HINT
 from trigger_prune.quantize.graph import module_of
 from trigger_prune.quantize.layers import WEIGHT_LAYERS, FixedQuantizer, QuantConv1d, QuantLinear, QuantWeightLayer
+from trigger_prune.quantize.weights_only import is_weights_only
 from trigger_prune.quantize.wires import require_type, wire_types
 
 
 def describe_network(network: nn.Module) -> NetworkSpec:
     """The network as integers: weight codes, types of all wires, positions. Raises ModelError for other modules."""
+    if is_weights_only(network):
+        raise UnsupportedLayerError(
+            f"{type(network).__name__} has float activations: there are no integers to build or to estimate", hint=HINT
+        )
     if not isinstance(network, fx.GraphModule):
         raise ModelError(f"{type(network).__name__} is not a quantised network", hint="call quantize_model first")
     shape = input_shape_of(network)

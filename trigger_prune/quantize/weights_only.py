@@ -96,7 +96,8 @@ def content_hash(network: nn.Module) -> str:
     for name, layer in layers.items():
         digest.update(f"{name} {layer.weight_type} {layer.bias_type}".encode())
         with torch.no_grad():
-            digest.update(layer.quantized_weight().cpu().numpy().tobytes())
+            # + 0.0 turns -0.0, a masked negative weight, into 0.0
+            digest.update((layer.quantized_weight() + 0.0).cpu().numpy().tobytes())
             bias = layer.quantized_bias()
             digest.update(b"" if bias is None else bias.cpu().numpy().tobytes())
     inside = tuple(f"{name}." for name in layers)

@@ -98,8 +98,8 @@ SUMMARY_KEYS = MappingProxyType(
         "verify.mismatches": "object: representation -> events that differ from the fixed-point torch network; null "
         "when it did not run",
         "verify.ok": "true when every representation ran and agreed",
-        "verify.tolerance": "null: compared bit by bit. Else the network has float activations, nothing is bit-exact, and "
-        "an event mismatches when an output differs by more than this fraction of the largest output",
+        "verify.tolerance": "null: compared bit by bit. Else activations are float, nothing is bit-exact, and an event "
+        "mismatches when an output differs by more than this fraction of the largest output",
         "verify.accumulator_bits": "computed bound on the accumulators; null of a network with float activations",
         "verify.float_type": "floating-point type that carries them exactly",
         "export_note": "why there is neither QONNX nor Verilog nor an hls4ml project; null where there are",

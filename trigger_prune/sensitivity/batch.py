@@ -59,16 +59,16 @@ class Batch:
         step = max(1, values // (together * self.widest))
         prefix = max(step, min(_PREFIX_EVENTS, _PREFIX_VALUES // self.widest) // step * step)
         found: Tensor | None = None
-        row = 0
-        with torch.no_grad():
-            for start in range(0, len(features), prefix):
+        row, n_events = 0, len(features)
+        with torch.inference_mode():
+            for start in range(0, n_events, prefix):
                 for shared, n in self._shared(features[start : start + prefix], step):
                     for number, one in enumerate(passes):
                         part = one.outputs(shared, n)
                         if found is None:
-                            # events innermost: everything that follows goes through the events of one variant
-                            room = part.new_empty((len(self.variants), *part.shape[2:], len(features)))
-                            found = room.movedim(-1, 0)
+                            # output by output: as a narrow last layer leaves them, and as the losses want them
+                            room = part.new_empty((*part.shape[2:], n_events, len(self.variants)))
+                            found = room.movedim((-2, -1), (0, 1))
                         found[row : row + n, number * together : (number + 1) * together] = part
                     row += n
         if found is None:
@@ -80,17 +80,18 @@ class Batch:
         env: Env = {}
         self.plan.run(self.fixed, env, features)
         kept = {node: env[node] for node in self.border}
-        if len(features) <= step:
-            yield kept, len(features)
+        n_events = len(features)
+        if n_events <= step:
+            yield kept, n_events
         elif self._sizes_on(kept):
-            for start in range(0, len(features), step):
+            for start in range(0, n_events, step):
                 yield from self._shared(features[start : start + step], step)
         else:
             of_events = self.program.of_events
-            for start in range(0, len(features), step):
+            for start in range(0, n_events, step):
                 rows = slice(start, start + step)
                 part = {node: value[rows] if node in of_events else value for node, value in kept.items()}
-                yield part, min(step, len(features) - start)
+                yield part, min(step, n_events - start)
 
     def _sizes_on(self, values: Env) -> bool:
         """Whether numbers that depend on the events themselves (their number, say) cross the border."""

@@ -59,7 +59,7 @@ class Bench:
         first_look: int = FIRST_LOOK,
     ) -> None:
         self.base, self.judge, self.resampler, self.width, self.level = base, judge, resampler, width, level
-        self.n_events = base.loss.shape[1]
+        self.n_events = base.loss.shape[0]
         scores = base.scores
         self.fractions: tuple[int | None, ...] = (
             () if scores is None else tuple(grid_fraction(scores[k].double().numpy()) for k in range(len(scores)))
@@ -81,7 +81,7 @@ class Bench:
     def of_base(self, n: int, names: tuple[str, ...]) -> dict[str, Moving]:
         """The baseline on the first ``n`` events."""
         if (n, names) not in self._of_base:
-            self._of_base[n, names] = self.figures_of(_first(self.base, n), names)
+            self._of_base[n, names] = self.figures_of(self.base.first(n), names)
         return self._of_base[n, names]
 
     def figures_of(self, columns: Columns, names: tuple[str, ...]) -> dict[str, Moving]:
@@ -133,11 +133,3 @@ class Bench:
         wanted = np.maximum(self.width or 0.0, RELATIVE_WIDTH * np.abs(block.values - base.values))
         result: NDArray[np.bool_] = 2 * looks.sigmas * errors <= wanted
         return result
-
-
-def _first(columns: Columns, n: int) -> Columns:
-    return Columns(
-        columns.loss[:, :n],
-        None if columns.right is None else columns.right[:, :n],
-        None if columns.scores is None else columns.scores[:, :, :n],
-    )

@@ -125,7 +125,7 @@ def _rankings(
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """Per variant and event ``(V, n)``: losses, right decisions (None without classes), and scores ``(K, V, n)``."""
+    """Per event and variant ``(n, V)``: losses, right decisions (None without classes), and scores ``(K, n, V)``."""
 
     loss: Tensor
     right: Tensor | None
@@ -135,9 +135,17 @@ class Columns:
         """The variants ``keep``."""
         index = list(keep)
         return Columns(
-            self.loss[index],
-            None if self.right is None else self.right[index],
-            None if self.scores is None else self.scores[:, index],
+            self.loss[:, index],
+            None if self.right is None else self.right[:, index],
+            None if self.scores is None else self.scores[:, :, index],
+        )
+
+    def first(self, n: int) -> Columns:
+        """The first ``n`` events."""
+        return Columns(
+            self.loss[:n],
+            None if self.right is None else self.right[:n],
+            None if self.scores is None else self.scores[:, :n],
         )
 
     @staticmethod
@@ -146,9 +154,9 @@ class Columns:
         rights = [part.right for part in parts if part.right is not None]
         scores = [part.scores for part in parts if part.scores is not None]
         return Columns(
-            torch.cat([part.loss for part in parts], dim=1),
-            torch.cat(rights, dim=1) if rights else None,
-            torch.cat(scores, dim=2) if scores else None,
+            torch.cat([part.loss for part in parts]),
+            torch.cat(rights) if rights else None,
+            torch.cat(scores, dim=1) if scores else None,
         )
 
 
@@ -158,49 +166,47 @@ def columns_of(outputs: Tensor, part: Batches, judge: Judge) -> Columns:
     ranked = judge.rankings if "auc" in judge.names or "efficiency" in judge.names else ()
     right: Tensor | None
     if judge.task == "classify" and outputs.ndim == 3:
-        planes = outputs.permute(1, 2, 0).contiguous()
+        planes = outputs.permute(2, 0, 1).contiguous()
         loss, right = _classified(planes, part.targets)
     else:
         flat = outputs.flatten(0, 1)
         targets = part.targets.repeat_interleave(n_variants, dim=0)
-        loss = event_losses(flat, targets, judge.task).reshape(n_events, n_variants).T
+        loss = event_losses(flat, targets, judge.task).reshape(n_events, n_variants)
         decisions = right_decisions(flat, targets, judge.task)
-        right = None if decisions is None else decisions.reshape(n_events, n_variants).T
-        planes = outputs.permute(1, 2, 0) if outputs.ndim == 3 else outputs
+        right = None if decisions is None else decisions.reshape(n_events, n_variants)
+        planes = outputs.permute(2, 0, 1) if outputs.ndim == 3 else outputs
     scores: Tensor | None = None
     if ranked and ranked[0].class_index is not None:
         scores = _one_against_rest(planes)
     elif ranked:
         scores = torch.stack([_scores(ranking.score, outputs, part) for ranking in ranked if ranking.score])
-    return Columns(
-        loss.contiguous().cpu(), None if right is None else right.cpu(), None if scores is None else scores.cpu()
-    )
+    return Columns(loss.cpu(), None if right is None else right.cpu(), None if scores is None else scores.cpu())
 
 
 def _classified(planes: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy and right decisions ``(V, n)`` of logits ``(V, K, n)``; of equal logits the first is decided."""
-    where = targets.expand(len(planes), 1, -1)
-    true = planes.gather(1, where).squeeze(1)
+    """Cross-entropy and right decisions ``(n, V)`` of logits ``(K, n, V)``; of equal logits the first is decided."""
+    where = targets.reshape(1, -1, 1).expand(1, *planes.shape[1:])
+    true = planes.gather(0, where).squeeze(0)
     before = [torch.full_like(true, -torch.inf)]
-    for plane in planes.unbind(1):
+    for plane in planes.unbind(0):
         before.append(torch.maximum(before[-1], plane))
     top = before.pop()
     # a comparison of maxima: argmax over an axis that is not the last takes a hundred times as long
-    right = (true == top) & (torch.stack(before, dim=1).gather(1, where).squeeze(1) < top)
-    loss = (planes - top.unsqueeze(1)).exp_().sum(dim=1).log_().add_(top).sub_(true)
+    right = (true == top) & (torch.stack(before).gather(0, where).squeeze(0) < top)
+    loss = (planes - top).exp_().sum(dim=0).log_().add_(top).sub_(true)
     return loss, right
 
 
 def _one_against_rest(planes: Tensor) -> Tensor:
-    """``z_c - max(z of the others)`` of logits ``(V, K, n)``: ``(K, V, n)``. Differences of grid values are exact."""
-    lowest = torch.full_like(planes[:, 0], -torch.inf)
+    """``z_c - max(z of the others)`` of logits ``(K, n, V)``, same shape. Differences of grid values are exact."""
+    lowest = torch.full_like(planes[0], -torch.inf)
     before, after = [lowest], [lowest]
-    for plane in planes.unbind(1)[:-1]:
+    for plane in planes.unbind(0)[:-1]:
         before.append(torch.maximum(before[-1], plane))
-    for plane in reversed(planes.unbind(1)[1:]):
+    for plane in reversed(planes.unbind(0)[1:]):
         after.append(torch.maximum(after[-1], plane))
     others = zip(before, reversed(after), strict=True)
-    return torch.stack([z - torch.maximum(*pair) for z, pair in zip(planes.unbind(1), others, strict=True)])
+    return torch.stack([z - torch.maximum(*pair) for z, pair in zip(planes.unbind(0), others, strict=True)])
 
 
 def _scores(score: Score, outputs: Tensor, part: Batches) -> Tensor:
@@ -209,4 +215,4 @@ def _scores(score: Score, outputs: Tensor, part: Batches) -> Tensor:
     inputs = None
     if score.kind == "reconstruction":
         inputs = part.targets.double().repeat_interleave(n_variants, dim=0)
-    return score.tensor(flat, inputs).reshape(n_events, n_variants).T.contiguous()
+    return score.tensor(flat, inputs).reshape(n_events, n_variants)

@@ -67,7 +67,7 @@ class Program:
 
     def plain(self, features: Tensor) -> Tensor:
         """Outputs of the network itself, of events that fit the cache."""
-        with torch.no_grad():
+        with torch.inference_mode():
             env: Env = {}
             self._plain.run(self.nodes, env, features)
         result: Tensor = env[self.nodes[-1]]
@@ -160,7 +160,7 @@ class Plan:
 def apply_layer(layer: nn.Module, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """What the layer computes with this weight and bias."""
     if isinstance(layer, QuantLinear):
-        if len(weight) < _NARROW_OUTPUTS and x.ndim == 2 and bias is not None:
+        if weight.shape[0] < _NARROW_OUTPUTS and x.ndim == 2 and bias is not None:
             return torch.addmm(bias.unsqueeze(1), weight, x.t()).t()
         return functional.linear(x, weight, bias)
     result: Tensor = layer._conv_forward(x, weight, bias)  # type: ignore[operator]

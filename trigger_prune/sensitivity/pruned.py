@@ -12,6 +12,7 @@ from torch import Tensor, fx
 from trigger_prune.errors import ModelError
 from trigger_prune.importance._base import Criterion, CriterionData
 from trigger_prune.importance.group_scores import score_groups
+from trigger_prune.quantize.layers import QuantWeightLayer
 from trigger_prune.sensitivity.precision import Wiring
 from trigger_prune.sensitivity.variants import Variant, requantised_state, state_of
 from trigger_prune.structure._base import Groups, Structure
@@ -69,6 +70,7 @@ def pruned_candidates(
         raise ModelError("the network has no weight layer to prune")
     private = copy.deepcopy(network)
     wiring = Wiring(private) if bits else None
+    layers = prunable_layers(private)
     by_layer: dict[str, list[Candidate]] = {name: [] for name in prunable_layers(network)}
     with restored(network):
         for structure in structures:
@@ -77,13 +79,13 @@ def pruned_candidates(
                 for layer, sparsity, masks in found:
                     for width in (None, *bits):
                         by_layer[layer].append(
-                            _candidate(private, layer, criterion, structure, sparsity, masks, width, wiring)
+                            _candidate(layers, layer, criterion, structure, sparsity, masks, width, wiring)
                         )
     return [candidate for candidates in by_layer.values() for candidate in candidates]
 
 
 def _candidate(
-    private: fx.GraphModule,
+    layers: dict[str, QuantWeightLayer],
     layer: str,
     criterion: Criterion,
     structure: str | Structure,
@@ -92,7 +94,6 @@ def _candidate(
     width: int | None,
     wiring: Wiring | None,
 ) -> Candidate:
-    layers = prunable_layers(private)
     states = {name: state_of(layers[name], mask) for name, mask in masks.items()}
     if width is not None and wiring is not None:
         mask = masks.get(layer)

@@ -58,6 +58,8 @@ class Resampler:
             self._clusters_until = (np.maximum.accumulate(self.cluster) + 1).tolist()
             n_clusters = self._clusters_until[-1]
         self.shape, self.seed = (n_clusters, replicas), seed
+        self.known: dict[Moving, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
+        """Of figures that others are compared with: weight and value in every resample."""
 
     @cached_property
     def counts(self) -> NDArray[np.float32]:
@@ -65,28 +67,28 @@ class Resampler:
         return _POISSON[np.random.default_rng(self.seed).integers(0, len(_POISSON), self.shape, dtype=np.uint16)]
 
     def sums(self, values: Tensor) -> NDArray[np.float64]:
-        """Sums over events of ``values`` ``(columns, n)`` in every resample, ``(columns, R)``.
+        """Sums over events of ``values`` ``(n, columns)`` in every resample, ``(columns, R)``.
 
         ``n`` may be smaller than the number of events: then these are the first ones.
         """
         values = self._per_cluster(values)
-        counts = torch.from_numpy(self.counts[: values.shape[1]])
-        return (values.float() @ counts).double().numpy()
+        counts = torch.from_numpy(self.counts[: values.shape[0]])
+        return torch.mm(values.float().t(), counts).double().numpy()
 
     def error(self, influence: Tensor) -> NDArray[np.float64]:
-        """Standard errors ``(columns,)`` of figures with these influences ``(columns, n)`` of the first n events."""
+        """Standard errors ``(columns,)`` of figures with these influences ``(n, columns)`` of the first n events."""
         summed = self._per_cluster(influence)
-        n_clusters = summed.shape[1]
-        variance = summed.square().sum(dim=1, dtype=torch.float64).numpy()
+        n_clusters = summed.shape[0]
+        variance = summed.square().sum(dim=0, dtype=torch.float64).numpy()
         result: NDArray[np.float64] = np.sqrt(variance * (n_clusters / (n_clusters - 1) if n_clusters > 1 else np.inf))
         return result
 
     def _per_cluster(self, values: Tensor) -> Tensor:
         if self.cluster is None:
             return values
-        index = torch.from_numpy(self.cluster[: values.shape[1]])
-        grouped = torch.zeros((len(values), self._clusters_until[values.shape[1] - 1]), dtype=values.dtype)
-        return grouped.index_add_(1, index, values)
+        n, n_columns = values.shape
+        grouped = torch.zeros((self._clusters_until[n - 1], n_columns), dtype=values.dtype)
+        return grouped.index_add_(0, torch.from_numpy(self.cluster[:n]), values)
 
     def of_rows(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """How often each of the events ``rows`` is drawn, ``(rows, R)``."""
@@ -105,7 +107,7 @@ class Moving:
     """One figure of every variant, and how it moves.
 
     values      ``(V,)``
-    influence   ``(V, n)``: the figure moves by this when an event is drawn once more; None for one with ``replicas``
+    influence   ``(n, V)``: the figure moves by this when an event is drawn once more; None for one with ``replicas``
     shares      ``(n,)`` of a mean: of the events in the weight, for a resample divides by the weight it has itself
     replicas    ``(V, R)``: the figure in every resample
     """
@@ -123,9 +125,12 @@ class Moving:
             return self.replicas, self.replicas - base.replicas
         # what differs from the baseline is summed by itself, so that small changes keep their digits
         moved = (self.values - base.values)[:, None]
-        weight = 1.0 if base.shares is None else resampler.sums(base.shares.unsqueeze(0))
+        if base not in resampler.known:
+            weight = np.ones(1) if base.shares is None else resampler.sums(base.shares.unsqueeze(1))
+            resampler.known[base] = weight, base.values[:, None] + resampler.sums(base.influence) / weight
+        weight, unpruned = resampler.known[base]
         changes = moved + resampler.sums(self.influence - base.influence) / weight
-        return changes + base.values[:, None] + resampler.sums(base.influence) / weight, changes
+        return changes + unpruned, changes
 
     def errors(self, base: Moving, resampler: Resampler) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Standard errors of the figures, and of their changes: twice ``(V,)``."""
@@ -143,7 +148,7 @@ def figures_of(
     fractions   grid of the scores of every ranking of the judge, see ``rank_figures.grid_fraction``
     A figure of outputs that are not finite is NaN.
     """
-    n = block.loss.shape[1]
+    n = block.loss.shape[0]
     found: dict[str, Moving] = {}
     if "loss" in names or "accuracy" in names:
         weights = torch.from_numpy(judge.weights[:n])
@@ -154,7 +159,7 @@ def figures_of(
             found["accuracy"] = _mean(block.right.to(block.loss.dtype), shares)
     if block.scores is not None and ("auc" in names or "efficiency" in names):
         each = [
-            _ranked(block.scores[k].double().numpy(), ranking, judge, resampler, names, fractions[k])
+            _ranked(block.scores[k].t().double().contiguous().numpy(), ranking, judge, resampler, names, fractions[k])
             for k, ranking in enumerate(judge.rankings)
         ]
         for name in each[0]:
@@ -171,9 +176,9 @@ def figures_of(
 
 def _mean(values: Tensor, shares: Tensor) -> Moving:
     """Weighted means; ``shares`` of the total weight, float64. Influences need no more digits than the values."""
-    means = torch.mv(values.double(), shares)
+    means = torch.mv(values.t().double(), shares)
     shares = shares.to(values.dtype)
-    return Moving(means.numpy(), (values - means.unsqueeze(1).to(values.dtype)).mul_(shares), shares)
+    return Moving(means.numpy(), (values - means.to(values.dtype)).mul_(shares.unsqueeze(1)), shares)
 
 
 def _ranked(
@@ -204,7 +209,7 @@ def _ranked(
             windows[v] = rank_figures.threshold_window(events, judge.background_fraction, effective)
     found: dict[str, Moving] = {}
     if "auc" in names:
-        found["auc"] = Moving(auc, torch.from_numpy(influence))
+        found["auc"] = Moving(auc, torch.from_numpy(influence).t())
     if "efficiency" in names:
         replicas = _efficiencies(windows, n_variants, resampler, signal, background, judge.background_fraction)
         found["efficiency"] = Moving(efficiency, replicas=replicas)
@@ -224,7 +229,7 @@ def _efficiencies(
         [signal, background]
         + [weight * window.surely_above for window in windows.values() for weight in (signal, background)]
     )
-    sums = resampler.sums(torch.from_numpy(columns.astype(np.float32)))
+    sums = resampler.sums(torch.from_numpy(columns.astype(np.float32)).t())
     replicas = np.full((n_variants, sums.shape[1]), np.nan)
     for number, (v, window) in enumerate(windows.items()):
         replicas[v] = rank_figures.resampled_efficiency(

@@ -125,7 +125,7 @@ class Scanner:
             outputs = input_outputs(self.program, part.features, replaced[start : start + _PLAIN_EVENTS])
             parts.append(columns_of(outputs, part, self.judge))
         columns = Columns.join(parts)
-        return self.bench.judge_all(lambda _rows, _numbers: columns, len(columns.loss))
+        return self.bench.judge_all(lambda _rows, _numbers: columns, columns.loss.shape[1])
 
     def merit(self, figures: dict[str, Figure]) -> float:
         """The objective's figure of merit, larger is better."""

@@ -46,11 +46,8 @@ def scan_weights_only(
                 with restored(network):
                     layer.weight_mask.copy_(lowest_scores_mask(scores[name], layer.weight_mask, sparsity))
                     found = evaluate(network, validation, task, objective)
-                points.append(
-                    LayerPoint(
-                        name, criterion.name, sparsity, found.loss, found.accuracy, None, None, found.merit
-                    )  # fmt: skip
-                )
+                figures = (found.loss, found.accuracy, None, None, found.merit)
+                points.append(LayerPoint(name, criterion.name, sparsity, *figures))
                 if progress is not None:
                     progress("layers", len(points), len(layers) * len(sparsities))
         inputs = scan_inputs(

@@ -56,12 +56,22 @@ def _protected(scores: Tensor, mask: Tensor, sparsity: float) -> Tensor:
     return flat
 
 
+def _best_of_rows(scores: Tensor, mask: Tensor) -> Tensor:
+    """Flat positions of the best kept weight of every row that has one: an output without weights is a constant, and
+    a class that has one is lost."""
+    rows = scores.double().masked_fill(mask == 0, -torch.inf).flatten(1)
+    alive = (mask != 0).flatten(1).any(dim=1)
+    best = rows.argmax(dim=1) + torch.arange(len(rows), device=rows.device) * rows.shape[1]
+    return best[alive]
+
+
 def raise_sparsity(network: nn.Module, scores: dict[str, Tensor], sparsity: float, scope: Scope) -> None:
     """Mask the lowest scores until a fraction ``sparsity`` of the prunable weights is masked, in place.
 
     scores    one per weight of every prunable layer, higher = keep
-    scope     ``global`` ranks all layers together, but leaves every layer ``LAYER_SHARE`` of the network's density;
-              ``layer`` applies the fraction to each layer
+    scope     ``global`` ranks all layers together, but leaves every layer ``LAYER_SHARE`` of the network's density,
+              and every output of the last layer its best weight where there are enough; ``layer`` applies the
+              fraction to each layer
     The count is exact; weights already masked stay masked; ties go to the lower index, in order of the layers.
     Raises ModelError for a network without prunable layer and for a sparsity outside 0..1.
     """
@@ -72,8 +82,15 @@ def raise_sparsity(network: nn.Module, scores: dict[str, Tensor], sparsity: floa
         for name, layer in layers.items():
             layer.weight_mask.copy_(lowest_scores_mask(scores[name], layer.weight_mask, sparsity))
         return
+    flat = {name: _protected(scores[name], layer.weight_mask, sparsity) for name, layer in layers.items()}
+    last = list(layers)[-1]
+    outputs = flat[last].clone()
+    outputs[_best_of_rows(scores[last], layers[last].weight_mask)] = torch.inf
+    out_of_reach = sum(int(torch.isinf(values).sum()) for values in {**flat, last: outputs}.values())
+    if out_of_reach <= sum(values.numel() for values in flat.values()) * (1.0 - sparsity):
+        flat[last] = outputs
     joined = lowest_scores_mask(
-        torch.cat([_protected(scores[name], layer.weight_mask, sparsity) for name, layer in layers.items()]),
+        torch.cat(list(flat.values())),
         torch.cat([layer.weight_mask.flatten() for layer in layers.values()]),
         sparsity,
     )

@@ -6,24 +6,22 @@ import copy
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import onnx
 from torch import fx
 
 from trigger_prune.config.project import ProjectConfig, make_budget
 from trigger_prune.cost.report import BUDGETED
-from trigger_prune.errors import ConfigError, ExportError
-from trigger_prune.export.hls4ml_project import project_identifier, write_hls4ml_project
-from trigger_prune.export.qonnx_model import to_qonnx
+from trigger_prune.errors import ConfigError
 from trigger_prune.pipeline.artefacts import copy_atomically
+from trigger_prune.pipeline.model_folder import write_model_folder
 from trigger_prune.pipeline.stage import Stage, StageContext
 from trigger_prune.pipeline.stages.events import LOAD
 from trigger_prune.pipeline.stages.goal import GOAL_KEYS, goal_of, make_batches
-from trigger_prune.pipeline.stages.prune_setup import PruneSetup, prune_setup
+from trigger_prune.pipeline.stages.prune_setup import prune_setup
 from trigger_prune.pipeline.stages.pruning import SENSITIVITY
 from trigger_prune.pipeline.stages.teacher import TEACHER
 from trigger_prune.pipeline.stages.training import (
@@ -40,9 +38,7 @@ from trigger_prune.prune.budget.front import Front, FrontPoint, budget_front
 from trigger_prune.prune.budget.loop import SolverInputs
 from trigger_prune.prune.start import layouts_of
 from trigger_prune.prune.trial_files import trial_row, write_table
-from trigger_prune.quantize.checkpoint import save_network
 from trigger_prune.report.front_plot import draw_front
-from trigger_prune.structure.shrink.quantised import ShrunkNetwork, shrink_network
 from trigger_prune.target import Budget
 from trigger_prune.train.evaluate import Evaluation, evaluate
 
@@ -115,7 +111,18 @@ def _compute(context: StageContext) -> tuple[list[FrontRow], Front, Path]:
         if point.trial is not None and point.trial not in judged:
             network = _network(front, point.trial)
             judged[point.trial] = evaluate(network, test, goal.task, goal.objective)
-            _write_model(context, front, point.trial, network, setup, folder)
+            trial = front.trials[point.trial].trial
+            problem = write_model_folder(
+                network,
+                trial,
+                folder / f"trial{trial.round}",
+                transform=context.result("load").transform,
+                kept_inputs=setup.kept,
+                target=setup.inputs.target,
+                project=config.project,
+            )
+            if problem is not None:
+                context.progress.warn(f"trial {trial.round} has no hls4ml project: {problem}")
         rows.append(_row(front, point, lut, latency, judged))
     draw_front([asdict(row) for row in rows], goal.objective.label, folder / "front.svg")
     return rows, front, folder
@@ -147,28 +154,6 @@ def _row(
         network=f"trial{trial.round}",
         error=None,
     )
-
-
-def _write_model(
-    context: StageContext, front: Front, number: int, network: fx.GraphModule, setup: PruneSetup, folder: Path
-) -> None:
-    """Network, QONNX, input transform and hls4ml project of one trial."""
-    trial = front.trials[number].trial
-    shrunk: ShrunkNetwork = shrink_network(network)
-    into = folder / f"trial{trial.round}"
-    into.mkdir()
-    save_network(shrunk.network, into / "network.pt")
-    kept = tuple(setup.kept[index] for index in shrunk.kept_inputs)
-    transform = context.result("load").transform.select(kept)
-    (into / "input_transform.json").write_text(json.dumps(transform.to_dict(), indent=2))
-    (into / "cost.json").write_text(trial.cost.to_json())
-    try:
-        onnx.save(to_qonnx(shrunk.network), str(into / "model.onnx"))
-        target = replace(setup.inputs.target, layers=trial.layouts)
-        name = project_identifier(context.config.project)
-        write_hls4ml_project(shrunk.network, into / "hls4ml_project", target, name)
-    except ExportError as error:
-        context.progress.warn(f"trial {trial.round} is not exported: {error}")
 
 
 def _save(result: tuple[list[FrontRow], Front, Path], folder: Path) -> None:

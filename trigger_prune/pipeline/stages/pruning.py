@@ -46,7 +46,8 @@ from trigger_prune.train.history import FitHistory
 class Pruned:
     """The deployed network: ``kept_inputs`` index the features of stage ``load``; ``network`` reads it from disk.
 
-    ``layouts`` are those of layers that differ from the target; ``trials_folder`` holds every trial and its network.
+    ``layouts`` are those of layers that differ from the target; ``trials_folder`` holds every trial and its network,
+    which reads the features ``trial_inputs``.
     """
 
     network: Callable[[nn.Module], fx.GraphModule]
@@ -58,6 +59,7 @@ class Pruned:
     removed_neurons: dict[str, int] = field(default_factory=dict)
     failures: tuple[FailedTrial, ...] = ()
     trials_folder: Path | None = None
+    trial_inputs: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Deployment:
     kept_inputs: tuple[int, ...]
     dropped_inputs: tuple[DroppedInput, ...]
     config: dict[str, Any]
+    trial_inputs: tuple[int, ...]
 
 
 _SCANNED = {"layers": "events through every layer and sparsity", "inputs": "inputs shuffled"}
@@ -149,7 +152,7 @@ def _compute_prune(context: StageContext) -> Any:
     )
     shared = {"prune": config.prune.model_dump(), "seed": config.seed, "target": setup.inputs.target.to_dict()}
     kept = tuple(setup.kept[index] for index in shrunk.kept_inputs)
-    return Deployment(result, shrunk, kept, (*setup.dropped, *unread), shared)
+    return Deployment(result, shrunk, kept, (*setup.dropped, *unread), shared, setup.kept)
 
 
 def _save_pruned(result: Any, folder: Path) -> None:
@@ -158,6 +161,7 @@ def _save_pruned(result: Any, folder: Path) -> None:
     save_trials(pruned, folder / TRIALS, result.config)
     payload = {
         "kept_inputs": result.kept_inputs,
+        "trial_inputs": result.trial_inputs,
         "dropped_inputs": [asdict(item) for item in result.dropped_inputs],
         "removed_neurons": result.shrunk.removed,
         "layouts": [asdict(layout) for layout in pruned.chosen.layouts],
@@ -180,6 +184,7 @@ def _load_pruned(folder: Path) -> Any:
         removed_neurons={name: len(rows) for name, rows in payload["removed_neurons"].items()},
         failures=tuple(FailedTrial(**raw) for raw in payload["failures"]),
         trials_folder=folder / TRIALS,
+        trial_inputs=tuple(payload["trial_inputs"]),
     )
 
 

@@ -86,8 +86,10 @@ class Elimination:
         tables, messages = self._up(unary, pairwise)
         choice = np.zeros(len(self.sizes), dtype=np.int64)
         for layer in reversed(self.order):
-            rest = tuple(int(choice[axis]) for axis in self._buckets[layer].axes[1:])
-            choice[layer] = int(np.argmin(tables[layer][(slice(None), *rest)]))
+            table = tables[layer]
+            for axis in reversed(self._buckets[layer].axes[1:]):
+                table = table[..., choice[axis]]
+            choice[layer] = int(np.argmin(table))
         roots = [layer for layer in self.order if len(self._buckets[layer].axes) == 1]
         return float(sum(float(messages[layer]) for layer in roots)), choice
 
@@ -101,11 +103,8 @@ class Elimination:
         for layer in reversed(self.order):
             bucket = self._buckets[layer]
             belief = tables[layer]
-            if layer in down:
-                belief = belief + down[layer][None]
-            else:
-                # another connected part of the graph contributes its own smallest sum
-                belief = belief + (lowest - float(messages[layer]))
+            # a root has no message from above; the other connected parts of the graph add their own smallest sums
+            belief = belief + (down[layer][None] if layer in down else lowest - float(messages[layer]))
             result[layer] = belief.reshape(belief.shape[0], -1).min(1)
             for child, shape in bucket.children:
                 rest = belief - messages[child].reshape(shape)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trigger_prune.prune.budget.enumerate import Enumeration, Prices
+from trigger_prune.prune.budget.enumeration import Enumeration, Prices
 from trigger_prune.prune.budget.greedy import greedy_choice
 from trigger_prune.prune.budget.lagrange import Bound, Priced, Pricing
 from trigger_prune.prune.budget.milp import solve_milp

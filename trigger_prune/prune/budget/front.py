@@ -11,7 +11,7 @@ from torch import Tensor, fx
 from trigger_prune.errors import BudgetError
 from trigger_prune.prune.budget.loop import SolverInputs, learned_scale, solve_to_budget
 from trigger_prune.prune.loop import FAR_BELOW
-from trigger_prune.prune.measured import OnEpoch
+from trigger_prune.prune.measured import OnEpoch, fill
 from trigger_prune.prune.trial import PruneTrial
 from trigger_prune.target import Budget
 
@@ -113,4 +113,4 @@ def _served(pool: Sequence[FrontTrial], budget: Budget) -> bool:
     if best is None:
         return False
     trial = pool[best].trial
-    return trial.phase == "dense" or max(trial.cost.excess(budget).values(), default=1.0) >= FAR_BELOW
+    return trial.phase == "dense" or fill(trial.cost, budget) >= FAR_BELOW

@@ -217,7 +217,7 @@ class _Walk:
         """The step inside the limits that lowers the loss most."""
         losses, costs, steps = self._steps()
         inside = (costs <= (self.limits + self.slack)[:, None]).all(0) & (losses < -1e-12)
-        for number in np.flatnonzero(inside)[np.argsort(losses[inside])]:
+        for number in np.flatnonzero(inside)[np.argsort(losses[inside])].tolist():
             after = self._joint(*steps[number])
             if after is not None and feasible(self.tables, after):  # off the longest path the estimate is blind
                 return steps[number]

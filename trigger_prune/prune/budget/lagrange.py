@@ -19,7 +19,7 @@ import numpy.typing as npt
 from scipy.optimize import linprog
 
 from trigger_prune.prune.budget.elimination import FORBIDDEN, Elimination, Values
-from trigger_prune.prune.budget.enumerate import Path, Prices
+from trigger_prune.prune.budget.enumeration import Path, Prices
 from trigger_prune.prune.budget.tables import Choice, Tables, feasible, longest_path, total
 
 MAX_ROUNDS = 300
@@ -135,7 +135,10 @@ class Pricing:
                 break
             if number % DROP_EVERY == DROP_EVERY - 1 and np.isfinite(self.best_loss):
                 self._drop()
-            ceiling, outer, self.weights = self._master(box)
+            mixed = self._master(box)
+            if mixed is None:
+                break
+            ceiling, outer, self.weights = mixed
             if ceiling - self.value <= close:
                 path = self._violated_path(self.weights)
                 if path is not None:
@@ -192,8 +195,11 @@ class Pricing:
         ]
         return np.array(rows, dtype=np.float64).reshape(len(self.paths), len(self.columns))
 
-    def _master(self, box: float) -> tuple[float, Values, Values]:
-        """Cheapest mixture of the plans met within the limits (excess costs ``box`` each): value, prices, weights."""
+    def _master(self, box: float) -> tuple[float, Values, Values] | None:
+        """Cheapest mixture of the plans met within the limits (excess costs ``box`` each): value, prices, weights.
+
+        None where rounding defeats the linear program: the prices so far are the answer then.
+        """
         count, limits = len(self.losses), len(self.limits)
         if not limits:
             weights = np.zeros(count)
@@ -209,8 +215,8 @@ class Pricing:
             b_eq=[1.0],
             method="highs-ds",
         )
-        if answer.status != 0:
-            raise ArithmeticError(f"the linear program over {count} plans failed: {answer.message}")
+        if answer.status != 0 or answer.x is None or answer.fun is None:
+            return None
         return float(answer.fun), np.maximum(-answer.ineqlin.marginals, 0.0), answer.x[:count]
 
     def _violated_path(self, weights: Values) -> Path | None:

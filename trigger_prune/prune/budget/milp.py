@@ -133,15 +133,13 @@ def _run(
     row, column, value = (np.concatenate(part) for part in zip(*program.entries, strict=True))
     high = np.full(program.variables, np.inf)
     high[np.concatenate(x)] = 1.0
-    options: dict[str, float] = {"mip_rel_gap": relative_gap}
-    if np.isfinite(deadline):
-        options["time_limit"] = max(deadline - time.monotonic(), 0.05)
+    seconds = min(max(deadline - time.monotonic(), 0.05), 1e9)
     answer = milp(
         weights * unit,
         integrality=np.concatenate(program.integral),
         bounds=Bounds(np.zeros(program.variables), high),
         constraints=LinearConstraint(coo_array((value, (row, column)), shape=shape).tocsr(), program.low, program.high),
-        options=options,
+        options={"mip_rel_gap": relative_gap, "time_limit": seconds},
     )
     bound = getattr(answer, "mip_dual_bound", None)
     bound = -np.inf if bound is None or not np.isfinite(bound) else float(bound) / unit

@@ -12,6 +12,7 @@ from trigger_prune.importance.group_scores import score_groups
 from trigger_prune.prune.budget.menu import Removal
 from trigger_prune.quantize.describe import describe_network
 from trigger_prune.structure._base import Groups
+from trigger_prune.structure.masks import prunable_layers
 
 LOSS_CRITERIA = ("taylor_fisher", "obd", "obd_fisher", "obd_hessian", "obs")
 """Criteria whose scores are comparable from layer to layer: each is an increase of the loss up to one factor."""
@@ -37,7 +38,23 @@ def removal_of(network: fx.GraphModule, groups: Groups, criterion: str, data: Cr
         scores = scores.square() if criterion in _SQUARED else scores
         scale = score_groups(criterion_by_name(LOSS_SCALE, with_data=True), network, groups, data)
         scores = _with_layer_totals(groups, scores, scale)
-    return Removal(scores, _prices(network, groups))
+    return Removal(_keeping_outputs(network, groups, scores), _prices(network, groups))
+
+
+def _keeping_outputs(network: fx.GraphModule, groups: Groups, loss: Tensor) -> Tensor:
+    """The best group of every output of the last layer is worth as much as all others: a class without weights is
+    lost, which no derivative sees."""
+    layers = prunable_layers(network)
+    last = list(layers)[-1]
+    if last not in groups.ids:
+        return loss
+    result = loss.clone()
+    for ids, mask in zip(groups.ids[last].flatten(1).cpu(), layers[last].weight_mask.flatten(1).cpu(), strict=True):
+        kept = ids[(mask != 0) & (ids >= 0)]
+        if len(kept):
+            best = kept[loss[kept].argmax()]
+            result[best] = torch.maximum(result[best], loss.sum())
+    return result
 
 
 def _with_layer_totals(groups: Groups, scores: Tensor, scale: Tensor) -> Tensor:

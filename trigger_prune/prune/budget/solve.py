@@ -32,7 +32,7 @@ def solve(
     ``method``: "exact" (prices on the limits, enumeration, HiGHS on what is left; any graph, any limits), "milp" (HiGHS
     on the whole linearised problem), "chain" (dynamic programming, one limit beside II on a chain), "greedy" (baseline,
     proves nothing), "auto" (chain where it applies, else exact).
-    ``relative_gap``: "exact" and "milp" stop at this proven gap; the plan states the gap it reached, also after ``time_limit_s``.
+    ``relative_gap``: "exact" and "milp" stop at this proven gap, or after ``time_limit_s``; the plan states what it is.
 
     The plan is recomputed from the problem's definition before it is returned (``check_plan``).
     Raises InfeasibleBudgetError naming the binding limits and the nearest ones that can be met; BudgetError when the

@@ -6,6 +6,7 @@ must agree. Equal widths of a group are pairs between successive members: agreem
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -76,7 +77,7 @@ class Tables:
             pairs.append(
                 replace(
                     pair,
-                    cost=pair.cost[(slice(None), *grid)],
+                    cost=pair.cost[:, grid[0], grid[1]],
                     latency=pair.latency[grid],
                     ii=pair.ii[grid],
                     loss=pair.loss[grid],
@@ -120,7 +121,7 @@ def tabulate(problem: Problem, limits: dict[str, float]) -> Tables:
         pairs[first, second] = Pair(first, second, cost, latency, ii, zero, np.ones(shape, dtype=bool), True)
     for group in problem.equal_width:
         members = sorted({position[name] for name in group})
-        for first, second in zip(members, members[1:], strict=False):
+        for first, second in itertools.pairwise(members):
             widths = [np.array([option.output_width for option in menus[layer]]) for layer in (first, second)]
             agree = widths[0][:, None] == widths[1][None, :]
             zero = np.zeros(agree.shape)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 
-from trigger_prune.importance.obs import layer_hessians, prune_layer, rows_of
+from trigger_prune.importance.obs_network import in_order_of_computation, prune_towards
 from trigger_prune.prune.schedules._masking import Masking
 from trigger_prune.structure.masks import prunable_layers
 
@@ -12,23 +14,23 @@ from trigger_prune.structure.masks import prunable_layers
 def repaired_cut(masking: Masking) -> None:
     """Cut to the plan's sparsity by its ranking; kept weights and biases then get the OBS update, in place.
 
-    Every row becomes the one of least error of the layer's outputs on the criterion's events with the given mask,
-    within the range of the layer's types. Under criterion ``obs`` the ranking gives each layer its number of single
+    Every row becomes the one whose outputs are nearest to those of the layer before the cut, on the criterion's events,
+    with the given mask and within the range of the layer's types. Under criterion ``obs`` the ranking gives each layer its number of single
     weights, and which go is decided one by one, each with the repair of those before it. Layers go in order, each with
     the inputs that the repaired ones before it give; one that loses nothing stays as it is.
     """
     plan = masking.plan
     one_by_one = plan.criterion == "obs" and plan.groups is None and plan.scores is None
     layers = prunable_layers(masking.network)
-    before = {name: (layer.weight_mask.clone(), rows_of(layer)) for name, layer in layers.items()}
+    reference = copy.deepcopy(masking.network)
+    before = {name: layer.weight_mask.clone() for name, layer in layers.items()}
     masking.raise_to(lambda _, end: end)
     masks = {name: layer.weight_mask.clone() for name, layer in layers.items()}
     if one_by_one:
         for name, layer in layers.items():
-            layer.weight_mask.copy_(before[name][0])
-    for name, layer in layers.items():
-        if torch.equal(before[name][0], masks[name]):
+            layer.weight_mask.copy_(before[name])
+    for name in in_order_of_computation(masking.network):
+        if torch.equal(before[name], masks[name]):
             continue
-        hessian = layer_hessians(masking.network, [name], masking.data)[name]
         n_masked = int((masks[name] == 0).sum())
-        prune_layer(layer, hessian, n_masked, optimum=before[name][1], within_range=True).apply(layer)
+        prune_towards(masking.network, reference, name, masking.data, n_masked).apply(layers[name])

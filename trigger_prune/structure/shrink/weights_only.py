@@ -66,6 +66,23 @@ def shrink_weights_only(network: nn.Module, *, keep_inputs: bool = False) -> Shr
     return ShrunkNetwork(smaller, removed, tuple(features), dropped, remarks)  # type: ignore[arg-type]
 
 
+def removable_units(network: nn.Module) -> dict[str, Tensor]:
+    """By weight layer: number of each output, int64; equal numbers only leave together, -1 never leaves.
+
+    Raises ModelError for a forward that cannot be traced.
+    """
+    analysis = _analyse(copy.deepcopy(network).cpu())
+    ties = analysis.ties
+    stay = {*ties.kept, *(root for ids in analysis.features.values() for root in ties.roots(ids).tolist())}
+    found = {name: ties.roots(layer.outputs) for name, layer in analysis.layers.items()}
+    return {
+        name: torch.tensor([-1 if root in stay else root for root in found[name].tolist()])
+        if name in found
+        else torch.full((len(layer.weight),), -1)
+        for name, layer in weight_layers(network).items()
+    }
+
+
 def _analyse(network: nn.Module) -> Analysis:
     parameter = next(network.parameters())
     example = torch.zeros((1, *input_shape_of(network)), dtype=parameter.dtype)

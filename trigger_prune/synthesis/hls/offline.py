@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import tempfile
 import warnings
@@ -172,7 +173,8 @@ class OfflineCost:
     ) -> HardwareReport:
         """The report, after it was put into the store."""
         report = found.reports[self.stage]
-        release = RELEASE.search(found.hls_version)
+        # "2023.2.1" stays; whatever else follows is no part of the release
+        release = re.match(r"20\d\d\.\d(\.\d+)?", found.hls_version)
         if self.store is None or release is None:
             return report
         parts = self._parts(network, spec, target, found.hls_tool, release.group(0))

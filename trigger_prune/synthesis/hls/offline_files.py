@@ -32,6 +32,10 @@ _ALL = """for stamp in */{stamp}; do
     folder=$(dirname "$stamp")
     # the report may be where the tool puts it, or anywhere else below
     if [ -n "$(find "$folder" -name '*csynth.xml' -print -quit)" ]; then continue; fi
+    if [ -e "$folder/hls.log" ]; then
+        echo "skipping $folder: it was tried before; remove its hls.log to try again"
+        continue
+    fi
     echo "synthesising $folder"
     sh "$folder/{script}" || echo "  failed, see $folder/hls.log"
 done

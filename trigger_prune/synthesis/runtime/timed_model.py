@@ -11,6 +11,7 @@ from torch import fx, nn
 from trigger_prune.errors import CostError, VerificationError
 from trigger_prune.quantize.weights_only import content_hash, is_weights_only, weight_counts
 from trigger_prune.structure.shrink.quantised import ShrunkNetwork, shrink_network
+from trigger_prune.structure.shrink.weights_only import shrink_weights_only
 
 if TYPE_CHECKING:
     import onnx
@@ -73,7 +74,12 @@ def timed_model(network: nn.Module) -> TimedModel:
         counts = weight_counts(network).values()
         zeros = 1 - sum(layer.nonzeros for layer in counts) / sum(layer.weights for layer in counts)
         return TimedModel(
-            network, shrink_network(network, keep_inputs=True), content_hash(network), zeros, double=False, tolerance=True
+            network,
+            shrink_weights_only(network, keep_inputs=True),
+            content_hash(network),
+            zeros,
+            double=False,
+            tolerance=True,
         )
     if not isinstance(network, fx.GraphModule):
         raise CostError(
