@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import _physics_tables
+import _pruning_tables
 
 from trigger_prune.quantize.graph import SUPPORTED
 
@@ -283,6 +284,12 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "rtl": _rtl,
     "hls_cost": _hls_cost,
     "real_networks": _real_networks,
+    "budget_loop": lambda: _pruning_tables.budget_loop(_result),
+    "solver": lambda: _pruning_tables.solver(_result),
+    "obs": lambda: _pruning_tables.obs(_result),
+    "sensitivity": lambda: _pruning_tables.sensitivity(_result),
+    "lottery": lambda: _pruning_tables.lottery(_result),
+    "peers": lambda: _pruning_tables.peers(_result),
     "runtime": _runtime,
     "level1_projects": lambda: _physics_tables.level1_projects(_result("level1_projects")),
     "surrogate": lambda: _physics_tables.surrogate(_result("surrogate")),

@@ -16,6 +16,7 @@ from trigger_prune.cost.report import CostStage, HardwareReport
 from trigger_prune.parts import find_part
 from trigger_prune.report import numbers, plots, series
 from trigger_prune.report.inputs import ReportInputs
+from trigger_prune.report.summary import is_stand_in
 from trigger_prune.report.trigger import few_events, paired_difference
 from trigger_prune.report.trigger_page import path_functions, trigger_page
 from trigger_prune.units import ns_to_bunch_crossings
@@ -63,6 +64,8 @@ STAGE_REMARK = MappingProxyType(
 )
 """What a number of each stage must not be taken for."""
 
+STAND_IN_REMARK = "figures of a stand-in, not of a compiler: nothing was synthesised"
+
 _FORMATS: MappingProxyType[str, Callable[[Any], str]] = MappingProxyType(
     {
         "count": numbers.count,
@@ -101,7 +104,7 @@ def render_report(inputs: ReportInputs, summary: dict[str, Any]) -> str:
         interval=_interval_of(summary),
         runs_on_processor=inputs.deployed_cost.stage is CostStage.RUNTIME,
         trial_cost=_trial_cost(inputs),
-        stage_remark=STAGE_REMARK[inputs.deployed_cost.stage],
+        stage_remark=STAND_IN_REMARK if is_stand_in(inputs.deployed_cost) else STAGE_REMARK[inputs.deployed_cost.stage],
         clock_proven=inputs.deployed_cost.stage is CostStage.PNR,
         part=find_part(inputs.target.part),
         bunch_crossings=_bunch_crossings(inputs),

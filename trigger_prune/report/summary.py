@@ -245,6 +245,11 @@ def _intervals(network: NetworkResult) -> dict[str, Any] | None:
     }
 
 
+def is_stand_in(report: HardwareReport) -> bool:
+    """Whether the tool that made a report says that it is none: figures to test with, of no synthesis."""
+    return "stand_in" in report.tool_version
+
+
 def _cost(report: HardwareReport | None) -> dict[str, Any] | None:
     if report is None:
         return None
@@ -254,7 +259,7 @@ def _cost(report: HardwareReport | None) -> dict[str, Any] | None:
         "interval_90": dict(report.interval_90),
         "runtime": None if report.runtime is None else asdict(report.runtime),
         "cost_stage": report.stage.value,
-        "cost_label": report.stage.label,
+        "cost_label": f"{report.stage.label}, of a stand-in" if is_stand_in(report) else report.stage.label,
         "cost_tool": f"{report.tool} {report.tool_version}".strip(),
     }
 

@@ -19,8 +19,8 @@ from trigger_prune.quantize.layers import WEIGHT_LAYERS, FixedQuantizer, QuantLi
 from trigger_prune.sensitivity.program import Env, Plan, Program, apply_layer
 from trigger_prune.sensitivity.variants import Variant
 
-CACHE_VALUES = 384 * 1024
-"""Values of the widest wire in a chunk: 1.5 MB in single precision, about the second-level cache of one core."""
+CACHE_VALUES = 512 * 1024
+"""Values of the widest wire in a chunk: 2 MB in single precision, about the second-level cache of one core."""
 
 _DEVICE_VALUES = 64 * 1024 * 1024
 _FEWEST_EVENTS = 16

@@ -220,5 +220,6 @@ class _Walk:
         for number in np.flatnonzero(inside)[np.argsort(losses[inside])].tolist():
             after = self._joint(*steps[number])
             if after is not None and feasible(self.tables, after):  # off the longest path the estimate is blind
-                return steps[number]
+                step: tuple[int, int] = steps[number]
+                return step
         return None

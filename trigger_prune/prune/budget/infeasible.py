@@ -25,16 +25,18 @@ def explain(problem: Problem, limits: dict[str, float], *, time_limit_s: float) 
 
     Takes at most about ``time_limit_s`` for all searches together; a value is then the best that was found.
     """
+    free = _any_plan(problem, {}, math.inf)
+    if free is None:
+        return BudgetError(
+            "no plan exists, whatever the limits: the groups of equal width have no width in common",
+            hint="offer a common output_width in the menus of the summed layers",
+        )
     seconds = time_limit_s / (2 * len(limits) + 2)
-    alone, single = {}, {}
+    alone: dict[str, float] = {}
+    single: dict[str, float | None] = {}
     for name in limits:
         smallest = _smallest(problem, {name: limits[name]}, name, seconds)
-        if smallest is None:
-            return BudgetError(
-                "no plan exists, whatever the limits: the groups of equal width have no width in common",
-                hint="offer a common output_width in the menus of the summed layers",
-            )
-        alone[name] = smallest
+        alone[name] = float(getattr(free, name)) if smallest is None else smallest
     impossible = tuple(name for name in limits if _above(alone[name], limits[name]))
     for name in limits:
         others_can = all(other == name for other in impossible)

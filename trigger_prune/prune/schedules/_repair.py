@@ -15,9 +15,9 @@ def repaired_cut(masking: Masking) -> None:
     """Cut to the plan's sparsity by its ranking; kept weights and biases then get the OBS update, in place.
 
     Every row becomes the one whose outputs are nearest to those of the layer before the cut, on the criterion's events,
-    with the given mask and within the range of the layer's types. Under criterion ``obs`` the ranking gives each layer its number of single
-    weights, and which go is decided one by one, each with the repair of those before it. Layers go in order, each with
-    the inputs that the repaired ones before it give; one that loses nothing stays as it is.
+    with the given mask and within the range of the layer's types. Under criterion ``obs`` the ranking gives each layer
+    its number of single weights, and which go is decided one by one, each with the repair of those before it. Layers go
+    in order, each with the inputs that the repaired ones before it give; one that loses nothing stays as it is.
     """
     plan = masking.plan
     one_by_one = plan.criterion == "obs" and plan.groups is None and plan.scores is None

@@ -1,0 +1,156 @@
+"""The README's tables about pruning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+Result = Callable[[str], dict[str, Any]]
+
+
+def budget_loop(result: Result) -> list[str]:
+    """The solver against uniform sparsity and a global ranking."""
+    found = result("budget_loop")
+    figures = found["figures"]
+    lines = [
+        f"`{found['command']}`: jets, budget of {found['budget_lut']} LUTs (cost stage "
+        f"`{found['cost_stage']}`), test events, "
+        "mean ± standard error over 3 seeds, each method with the same trained network, number of epochs and "
+        "cost loop:",
+        "",
+        "| allocation | accuracy | AUC | measured LUT | measured rounds |",
+        "|---|---|---|---|---|",
+    ]
+    names = {
+        "uniform": "same sparsity in every layer, magnitude",
+        "global": "one global ranking, magnitude",
+        "solver": "**solver**",
+    }
+    for method, label in names.items():
+        cells = [
+            f"{figures[f'{method}_{name}_mean']:{form}} ± {figures[f'{method}_{name}_error']:{form}}"
+            for name, form in (("accuracy", ".4f"), ("auc", ".4f"), ("lut", ".0f"), ("rounds", ".1f"))
+        ]
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    gains = [
+        f"{figures[f'gain_over_{other}_points']:+.2f} ± {figures[f'gain_over_{other}_points_error']:.2f} over {label}"
+        for other, label in (("uniform", "uniform sparsity"), ("global", "the global ranking"))
+    ]
+    return [*lines, "", f"Points of accuracy gained by the solver, seed by seed: {', '.join(gains)}."]
+
+
+def obs(result: Result) -> list[str]:
+    """OBS with its update against magnitude, one layer at a time and whole networks."""
+    found = result("obs")
+    figures = found["figures"]
+    layers = [
+        key.removeprefix("layer_").removesuffix("_ratio")
+        for key in figures
+        if key.startswith("layer_") and key.endswith("_ratio")
+    ]
+    rows = [
+        f"| {name}, 90 % | +{figures[f'layer_{name}_magnitude']:.3f} | +{figures[f'layer_{name}_obs']:.3f} | "
+        f"{figures[f'layer_{name}_ratio']:.1f} |"
+        for name in layers
+    ]
+    for share in (50, 80, 90, 95):
+        best = min(figures[f"network_{share}_magnitude_global"], figures[f"network_{share}_magnitude_layer"])
+        rows.append(
+            f"| whole network, {share} % | +{best:.3f} | +{figures[f'network_{share}_obs']:.3f} | "
+            f"{figures[f'network_{share}_ratio']:.1f} |"
+        )
+    return [
+        f"`{found['command']}`: increase of the test loss of the quantised jet tagger, mean of 5 seeds (whole "
+        "network: the "
+        "better of a global and a layer-wise magnitude ranking):",
+        "",
+        "| pruned | magnitude | OBS with update | ratio |",
+        "|---|---|---|---|",
+        *rows,
+    ]
+
+
+def sensitivity(result: Result) -> list[str]:
+    """Speed of the scan."""
+    found = result("sensitivity")
+    f = found["figures"]
+    return [
+        f"`{found['command']}`: the sensitivity scan ({f['jets_networks']:.0f} pruned networks, "
+        f"{f['jets_events']:.0f} test events "
+        "of the jet tagger) takes "
+        f"{f['jets_loss_and_accuracy_s']:.2f} s, the plain loop (prune, evaluate, restore) "
+        f"{f['jets_loss_and_accuracy_plain_s']:.2f} s in "
+        f"the same run: **{f['jets_loss_and_accuracy_speedup']:.1f} times** faster, largest difference "
+        f"{f['jets_largest_difference']:.0e}. "
+        "Stopping every point when the 68 % interval of its accuracy difference is 0.01 wide is "
+        f"{f['jets_interval_of_0.01_speedup']:.1f} times faster. A small convolutional network: "
+        f"{f['images_loss_and_accuracy_speedup']:.1f} and {f['images_interval_of_0.01_speedup']:.1f} times.",
+    ]
+
+
+def lottery(result: Result) -> list[str]:
+    """Time of lottery tickets beside plain training."""
+    found = result("lottery")
+    f = found["figures"]
+    return [
+        f"`{found['command']}` (one seed, {f['epochs']:.0f} epochs): iterative magnitude pruning takes "
+        f"{f['imp_over_plain_times_trainings_cpu']:.2f} of the processor time of as many plain trainings "
+        f"({f['imp_trainings']:.0f}; {f['imp_over_plain_times_pruning_rounds_cpu']:.2f} when only the pruning "
+        "rounds are "
+        f"counted), early bird {f['early_bird_over_two_plain_cpu']:.2f} of two. Test accuracy: dense "
+        f"{f['dense_accuracy']:.4f}, ticket {f['imp_accuracy']:.4f}, early bird {f['early_bird_accuracy']:.4f}.",
+    ]
+
+
+def solver(result: Result) -> list[str]:
+    """Proven gap and time of the solver on large problems."""
+    found = result("solver")
+    f = found["figures"]
+    families = [key.removesuffix("_gap_percent_max") for key in f if key.endswith("_gap_percent_max")]
+    rows = [
+        f"| {name} | {f[f'{name}_gap_percent_median']:.2f} | {f[f'{name}_gap_percent_max']:.2f} | "
+        f"{f[f'{name}_seconds_median']:.2f} | {f[f'{name}_seconds_max']:.2f} | "
+        f"{100 * (f[f'{name}_greedy_over_plan_median'] - 1):+.1f} |"
+        for name in families
+    ]
+    return [
+        f"`{found['command']}`: 50 layers of 40 options under 5 limits, proven gap and time of the solver, and "
+        "how much more "
+        "loss the greedy baseline accepts:",
+        "",
+        "| problems | gap, median % | gap, largest % | median s | largest s | greedy, % |",
+        "|---|---|---|---|---|---|",
+        *rows,
+    ]
+
+
+def peers(result: Result) -> list[str]:
+    """Fronts of other tools, through the same flow."""
+    found = result("peers")
+    f = found["figures"]
+    samples = list(dict.fromkeys(key.split(".")[0] for key in f))
+    budgets = (2000, 5000, 10000, 20000)
+    lines = [
+        f"`{found['command']}`: other tools in their own environments, same events, split and flow; AUC "
+        "(accuracy) at measured "
+        "LUTs of the network of best validation AUC within each number of LUTs, test events, means over the "
+        "seeds finished:",
+        "",
+        "| sample | tool | seeds | CPU s to train | " + " | ".join(f"≤ {budget} LUT" for budget in budgets) + " |",
+        "|---|---|---|---|" + "---|" * len(budgets),
+    ]
+    for sample in samples:
+        tools = dict.fromkeys(key.split(".")[1] for key in f if key.startswith(f"{sample}."))
+        for tool in tools:
+            key = f"{sample}.{tool}"
+            cells = [
+                f"{f[f'{key}.lut{budget}.auc']:.4f} ({f[f'{key}.lut{budget}.accuracy']:.4f}) @ "
+                f"{f[f'{key}.lut{budget}.lut']:.0f}"
+                if f"{key}.lut{budget}.auc" in f
+                else "-"
+                for budget in budgets
+            ]
+            lines.append(
+                f"| {sample} | {tool} | {f[f'{key}.seeds']:.0f} | {f[f'{key}.train_cpu_s']:.0f} | {' | '.join(cells)} |"
+            )
+    return lines
