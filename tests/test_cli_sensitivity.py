@@ -49,6 +49,7 @@ def rows_of(file):
         return list(csv.DictReader(stream))
 
 
+@pytest.mark.slow
 def test_scan_of_layers_structures_bits_and_inputs_is_written(call, project):
     result = call(
         "--criteria", "magnitude_l1,random", "--structures", "weight,neuron", "--bits", "3", "--activation-bits", "3"
@@ -71,12 +72,14 @@ def test_scan_of_layers_structures_bits_and_inputs_is_written(call, project):
 
 def test_statistical_mode_on_the_test_part_without_costs_and_figures(call, project, tmp_path):
     result = call(
-        "--interval-width", "0.2", "--part", "test", "--no-cost", "--no-figures", "--sparsities", "0.7",
-        "--out", project / "build", "--quiet",
+        "--interval-width", "0.2", "--part", "test", "--no-cost", "--no-figures", "--sparsities", "0.75",
+        "--structures", "block", "--set", "prune.block=[1, 4]", "--out", project / "build", "--quiet",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     rows = rows_of(project / "build" / "sensitivity" / "sensitivity.csv")
-    assert {row["sparsity"] for row in rows} == {"0.7"} and {row["lut"] for row in rows} == {""}
+    assert {(row["structure"], row["sparsity"], row["lut"]) for row in rows} == {("block", "0.75", "")}
+    # rows of 8 and 6 weights in blocks of 4, the last of which may be smaller
+    assert {row["layer"]: float(row["zero_weights"]) for row in rows}["dense2"] == pytest.approx(0.75, abs=0.02)
     assert all(line.startswith("wrote ") for line in result.output.splitlines())
 
 

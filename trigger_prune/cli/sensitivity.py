@@ -77,7 +77,7 @@ def sensitivity(
     """
     with errors_shown(debug, "stopped; finished stages are kept, the scan starts anew"):
         from trigger_prune.config.load import load_project
-        from trigger_prune.sensitivity.project import ScanRequest, scan_project
+        from trigger_prune.pipeline.sensitivity_scan import ScanRequest, scan_project
         from trigger_prune.sensitivity.table import INPUTS, LIMITS, POINTS, input_rows, point_rows, write_tables
         from trigger_prune.sensitivity.tolerance import max_sparsities
 

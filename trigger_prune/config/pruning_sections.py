@@ -30,7 +30,7 @@ class SensitivityConfig(Section):
     interval_width: Annotated[float, Field(gt=0)] | None = Field(
         default=None,
         description="Stop a point when the 68 % interval of its accuracy (or loss) difference to the unpruned network "
-        "is this narrow, instead of looking at all events.",
+        "is this narrow, or no wider than a fifth of the difference, instead of looking at all events.",
     )
 
 

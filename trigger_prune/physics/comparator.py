@@ -26,7 +26,7 @@ class FirmwareScore:
 
     @property
     def step(self) -> float | None:
-        """Every score is a multiple of it: sums and differences keep the grid, squares square it. Floats: None."""
+        """Every score is a multiple of it: sums and differences keep the grid, squares square it; None of floats."""
         if self.output_lsb is None:
             return None
         if self.score.kind == "sum_of_squares":

@@ -13,19 +13,22 @@ from trigger_prune.structure._base import Groups
 from trigger_prune.target import Target
 
 
-def groups_of(config: PruneConfig, network: fx.GraphModule, target: Target) -> Groups | None:
-    """What is removed together; None for single weights.
+def groups_of(
+    config: PruneConfig, network: fx.GraphModule, target: Target, structure: str | None = None
+) -> Groups | None:
+    """What is removed together; None for single weights. ``structure``: another than the project's, with its options.
 
     Raises ConfigError or ModelError, naming the layer, where the network has no such groups.
     """
-    if config.structure == "weight":
+    name = structure or config.structure
+    if name == "weight":
         return None
-    return structure_by_name(config.structure, **_options(config, target)).groups(network)
+    return structure_by_name(name, **_options(name, config, target)).groups(network)
 
 
-def _options(config: PruneConfig, target: Target) -> dict[str, Any]:
+def _options(structure: str, config: PruneConfig, target: Target) -> dict[str, Any]:
     """Options of the structure."""
-    match config.structure:
+    match structure:
         case "block":
             return {"rows": config.block[0], "columns": config.block[1]}
         case "n_m":

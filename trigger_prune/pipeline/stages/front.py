@@ -22,7 +22,7 @@ from trigger_prune.pipeline.stage import Stage, StageContext
 from trigger_prune.pipeline.stages.events import LOAD
 from trigger_prune.pipeline.stages.goal import GOAL_KEYS, goal_of, make_batches
 from trigger_prune.pipeline.stages.prune_setup import prune_setup
-from trigger_prune.pipeline.stages.pruning import SENSITIVITY
+from trigger_prune.pipeline.stages.sensitivity import SENSITIVITY
 from trigger_prune.pipeline.stages.teacher import TEACHER
 from trigger_prune.pipeline.stages.training import (
     COST_KEYS,

@@ -30,7 +30,7 @@ class Expected:
     """What the report of a design must say.
 
     folder_name    of the design
-    key            SHA-256 (hex) over network and target; it is in the stamp beside the project
+    key            SHA-256 (hex) over network, target and backend; it is in the stamp beside the project
     top            name of the function that was synthesised
     tool_version   release of the compiler, or None for any
     """

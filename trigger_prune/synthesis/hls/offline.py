@@ -1,7 +1,7 @@
 """The HLS backends without a tool: projects are written for another machine, and the reports it makes are read back.
 
-    FOLDER/3f9c01d2aa41-xcvu13p-5ns-7be01c55/    one hls4ml project per design, ready to be synthesised
-    FOLDER/synthesise_all.sh                     runs those that have no report yet
+    FOLDER/3f9c01d2aa41-xcvu13p-5ns-csynth-7be01c55/    one hls4ml project per design, ready to be synthesised
+    FOLDER/synthesise_all.sh                            runs those that have no report yet
 
 A report may be put anywhere below the folder of its design: ``csynth.xml`` alone, or the whole project as it came back.
 """
@@ -99,10 +99,10 @@ class OfflineCost:
     def _expected(self, network: fx.GraphModule, spec: NetworkSpec, target: Target) -> Expected:
         content_hash = spec.content_hash()
         stated = json.dumps(target.to_dict(), sort_keys=True)
-        digest = hashlib.sha256(f"{network_digest(network, content_hash)} {stated}".encode()).hexdigest()
+        digest = hashlib.sha256(f"{network_digest(network, content_hash)} {stated} {self.name}".encode()).hexdigest()
         device = target.part.split("-")[0]
         return Expected(
-            folder_name=f"{content_hash[:12]}-{device}-{target.clock_period_ns:g}ns-{digest[:8]}",
+            folder_name=f"{content_hash[:12]}-{device}-{target.clock_period_ns:g}ns-{self.name}-{digest[:8]}",
             key=digest,
             # The name of the function is in every report: it tells whose it is.
             top=f"network_{digest[:12]}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,13 @@ from trigger_prune.config.load import LoadedProject
 from trigger_prune.config.project import make_target
 from trigger_prune.errors import ConfigError
 from trigger_prune.importance import criterion_by_name
-from trigger_prune.importance._base import CriterionData
 from trigger_prune.models.build import build_model
 from trigger_prune.pipeline.progress import progress_for
 from trigger_prune.pipeline.runner import run_pipeline
 from trigger_prune.pipeline.stages.goal import goal_of, make_batches
+from trigger_prune.pipeline.stages.sensitivity import structures_of
+from trigger_prune.prune.fine_tune import criterion_events
+from trigger_prune.quantize.weights_only import is_weights_only
 from trigger_prune.sensitivity.findings import SensitivityScan
 from trigger_prune.sensitivity.scan import scan
 from trigger_prune.sensitivity.settings import ScanSettings
@@ -29,7 +31,6 @@ from trigger_prune.train.outputs import output_count
 if TYPE_CHECKING:
     from rich.console import Console
 
-_CRITERION_EVENTS = 20_000
 _LAST_STAGE = "quantize"
 
 
@@ -61,13 +62,13 @@ def scan_project(
 
     config = project.config
     own = config.sensitivity
-    names = _chosen(request.criteria, own, "criteria") or (config.prune.criterion,)
+    names = _chosen(request.criteria, own.criteria) or (config.prune.criterion,)
     criteria = [criterion_by_name(name, with_data=True) for name in names]
-    structures = _chosen(request.structures, own, "structures") or ("weight",)
+    structures = _chosen(request.structures, own.structures) or (config.prune.structure,)
     for name in structures:
         structure_by_name(name)
-    sparsities = tuple(own.sparsities) if request.sparsities is None else request.sparsities
-    bits, activation_bits = _chosen(request.bits, own, "bits"), tuple(request.activation_bits or ())
+    sparsities = _chosen(request.sparsities, own.sparsities)
+    bits, activation_bits = _chosen(request.bits, own.bits), request.activation_bits or ()
     _check(sparsities, (*bits, *activation_bits))
     run = run_pipeline(project, STAGES, out, until=_LAST_STAGE, console=console)
     events = run.result("load")
@@ -75,22 +76,26 @@ def scan_project(
     outputs = output_count(events.train, config.task, config.teacher)
     model = build_model(config.model, events.train.event_shape, outputs, project.project_dir)
     network = run.result(_LAST_STAGE).network(model)
+    if is_weights_only(network):
+        raise ConfigError(
+            "the scan changes a fixed-point graph, and this network is quantised in its weights only",
+            hint="trigger-prune run has the curves of single weights in its report",
+        )
     sample = getattr(events, request.part)
     judged = make_batches(events, request.part, goal, plain_weights=goal.task == "classify")
     generator = torch.Generator().manual_seed(config.seed)
     most = request.max_events or (own.max_events if request.part == "validation" else len(judged))
     rows = torch.randperm(len(judged), generator=generator)[:most]
-    training = make_batches(events, "train", goal)
-    some = torch.randperm(len(training), generator=generator)[:_CRITERION_EVENTS]
+    target = make_target(config.target)
     settings = ScanSettings(
-        structures=structures,
+        structures=structures_of(structures, config.prune, target),
         bits=bits,
         activation_bits=activation_bits,
-        interval_width=request.interval_width or getattr(own, "interval_width", None),
+        interval_width=request.interval_width or own.interval_width,
         score=goal.score,
         signal_classes=goal.signal_classes,
         background_fraction=goal.objective.background_fraction or config.physics.false_positive_rate,
-        target=make_target(config.target) if request.with_cost else None,
+        target=target if request.with_cost else None,
     )
     progress = progress_for(console)
     with ExitStack() as bars:
@@ -112,7 +117,7 @@ def scan_project(
             criteria,
             goal.task,
             objective=goal.objective,
-            criterion_data=CriterionData(training.take(some), goal.task),
+            criterion_data=criterion_events(make_batches(events, "train", goal), goal.task, config.seed),
             seed=config.seed,
             progress=advance,
             settings=settings,
@@ -122,8 +127,8 @@ def scan_project(
     return found, "efficiency" if name.startswith("efficiency") else name
 
 
-def _chosen(asked: tuple[Any, ...] | None, section: object, key: str) -> tuple[Any, ...]:
-    return tuple(getattr(section, key, None) or ()) if asked is None else asked
+def _chosen(asked: tuple[Any, ...] | None, configured: Sequence[Any]) -> tuple[Any, ...]:
+    return tuple(configured) if asked is None else asked
 
 
 def _check(sparsities: Iterable[float], bits: Iterable[int]) -> None:
