@@ -28,7 +28,7 @@ PROJECT = ROOT / "hls_projects" / "jet_tagger"
 METHODS = {
     "uniform": ["prune.scope=layer", "prune.criterion=magnitude_l1"],
     "global": ["prune.scope=global", "prune.criterion=magnitude_l1"],
-    "solver": ["prune.scope=solver", "prune.criterion=magnitude_l1"],
+    "solver": ["prune.scope=solver", "prune.criterion=obd_fisher"],
 }
 COMMON = ["prune.first_sparsity=0.75", "prune.epochs_per_round=20", "prune.final_epochs=150"]
 QUICK = ["train.epochs=3", "quantize.epochs=1", "baseline.epochs=1", "prune.epochs_per_round=2", "prune.final_epochs=3"]

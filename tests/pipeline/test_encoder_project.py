@@ -60,6 +60,8 @@ def test_check_says_where_it_can_run(tmp_path: Path) -> None:
     (problem,) = check_project(folder, ["budget.latency_p99_us=20", "prune.structure=weight"]).problems
     assert "prune.structure weight cannot meet budget.latency_p99_us" in problem and "head (attention)" in problem
     assert check_project(folder, ["budget.latency_p99_us=20"]).problems == ()
+    (problem,) = check_project(folder, ["prune.scope=solver"]).problems
+    assert "prune.scope solver" in problem and "global or layer" in problem
 
 
 def test_firmware_is_refused_with_the_reason_whether_trained_for_a_processor_or_not(

@@ -253,6 +253,7 @@ def test_the_same_project_on_a_processor(project: Path, finished: tuple[Path, st
         "cost.runtime_seconds=0.2",
         "cost.batch_sizes=[1, 32]",
         "budget={latency_p99_us: 1e6, event_time_us: 1e5}",
+        "prune.structure=neuron",
     ]
     result = run_pipeline(load_project(project, overrides), STAGES, out)
     assert set(result.computed) == {"prune", "trigger", "export", "verify", "rtl", "cost", "report"}

@@ -114,6 +114,9 @@ def _model_facts(config: ProjectConfig, sample: EventSample | None, project_dir:
         try:
             prepare(network)
         except UnsupportedLayerError:
+            from trigger_prune.prune.processor_rules import refuse_solver
+
+            refuse_solver(config.prune)
             return f"{parameters}; no fixed-point form, so its activations stay float: it runs on processors only"
     stuck = layers_without_route(prepare(network))
     return parameters + (f"; its {', '.join(stuck)} cannot be exported, run it with --until prune" if stuck else "")

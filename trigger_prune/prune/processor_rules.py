@@ -13,8 +13,6 @@ from trigger_prune.quantize.weights_only import is_weights_only
 CUT_OUT = ("neuron", "filter", "head", "input", "layer")
 """Structures whose groups leave the model when they are pruned."""
 
-_SOLVER_NEEDS_A_GRAPH = "prune.scope solver reads the layers' fixed-point types, and only the weights have types here"
-
 
 class Pruning(Protocol):
     """What is read of section ``prune``."""
@@ -53,5 +51,13 @@ def require_backend(network: nn.Module, backend: str, prune: Pruning) -> None:
         raise UnsupportedLayerError(
             f"{type(network).__name__} has float activations, so cost.backend {backend} cannot measure it", hint=HINT
         )
+    refuse_solver(prune)
+
+
+def refuse_solver(prune: Pruning) -> None:
+    """Raise ConfigError when the solver is to prune a network with float activations."""
     if prune.scope == "solver":
-        raise ConfigError(_SOLVER_NEEDS_A_GRAPH, hint="prune.scope: global or layer")
+        raise ConfigError(
+            "prune.scope solver reads the layers' fixed-point types, and this model has no fixed-point form",
+            hint="prune.scope: global or layer",
+        )

@@ -25,6 +25,8 @@ FIRST_CORE = 6
 MAX_CELLS = 2_000_000
 """Largest elimination table; beyond it the graph is left to HiGHS alone."""
 PRICE_SETS = 40
+HIGHS_SHARE, HIGHS_SECONDS = 0.35, 10.0
+"""Part of the time left, or seconds where there is no limit, of HiGHS between two searches."""
 FREE, FAILURES = 18, 10
 """Layers that a local search frees at least, and how often it may fail in a row."""
 FIRST_WIDTH, MAX_WIDTH = 500, 300_000
@@ -54,8 +56,13 @@ def solve_exact(tables: Tables, *, relative_gap: float, deadline: float) -> Exac
     search.raise_bound(min(bound.value, search.loss))
     if not search.done():
         _first_plans(search, bound)
-    width = FIRST_WIDTH
+    width, asked = FIRST_WIDTH, False
     while not search.done() and np.isfinite(search.loss):
+        if width > FIRST_WIDTH and not asked:
+            asked = True
+            search.ask_highs(bound)
+            if search.done():
+                break
         started = time.monotonic()
         if search.enumerated(bound, width) or width == MAX_WIDTH:
             break
@@ -159,6 +166,20 @@ class _Search:
         if found.choice is not None:
             self.offer(positions_in(self.tables, tables, found.choice))
         return found.bound
+
+    def ask_highs(self, bound: Bound) -> None:
+        """Part of the time for HiGHS, which finds better plans where options are few and large."""
+        ceiling = self.loss - self.relative_gap * abs(self.loss)
+        keep = [values <= ceiling for values in bound.through]
+        if not all(mask.any() for mask in keep):
+            return
+        now = time.monotonic()
+        before, deadline = self.loss, self.deadline
+        self.deadline = now + HIGHS_SHARE * (deadline - now) if np.isfinite(deadline) else now + HIGHS_SECONDS
+        self.program(bound.tables.restrict(keep), ceiling)
+        self.deadline = deadline
+        if self.loss < before:
+            self.improve(bound)
 
     def improve(self, bound: Bound) -> None:
         """Better plans near the best one: free some layers, keep the others, search (large neighbourhood search).

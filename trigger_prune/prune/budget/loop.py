@@ -19,7 +19,7 @@ from trigger_prune.prune.budget.plan import InfeasibleBudgetError, limits_of
 from trigger_prune.prune.budget.ramp import CostGoal, ramp_to_cost, with_limits
 from trigger_prune.prune.budget.solve import solve
 from trigger_prune.prune.fine_tune import criterion_events
-from trigger_prune.prune.loop import FAR_BELOW, WORTH_MEASURING
+from trigger_prune.prune.loop import WORTH_MEASURING
 from trigger_prune.prune.measured import (
     LoopInputs,
     OnEpoch,
@@ -45,6 +45,9 @@ from trigger_prune.prune.trial import FailedTrial, Phase, PruneTrial
 from trigger_prune.structure.weight import Weight
 from trigger_prune.target import Budget, LayerLayout, Target
 from trigger_prune.train.history import FitHistory
+
+_ROOM = 0.95
+"""Use / limit below which a long ramp is repeated: the correction by its own report brings the next one nearer."""
 
 _MARGIN = 0.98
 """The solver aims at this fraction of every limit: what training changes afterwards shall not cost another round."""
@@ -171,7 +174,7 @@ def _next_phase(
     if last is not None and last.meets_budget and not failed_since:
         if last.phase == "dense" or config.final_epochs == 0:
             return None
-        again = last.phase == "final" and finals == 1 and worst_excess(last, loop.budget) < FAR_BELOW
+        again = last.phase == "final" and finals == 1 and worst_excess(last, loop.budget) < _ROOM
         return "final" if last.phase == "ramp" or (again and done < config.max_rounds) else None
     if done >= config.max_rounds:
         return "final" if not finals and config.final_epochs and trials and not failed_since else None

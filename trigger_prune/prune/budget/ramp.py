@@ -30,7 +30,7 @@ from trigger_prune.train.evaluate import Batches
 from trigger_prune.train.fit import FitSettings, fit
 from trigger_prune.train.history import EpochRecord, FitHistory
 
-_SOLUTIONS = 16
+_SOLUTIONS = 32
 """Solutions on a ramp; each takes a fraction of a second."""
 
 _FROM_START = ("ii",)
