@@ -24,7 +24,10 @@ from trigger_prune.errors import BudgetError, DataError
 from trigger_prune.pipeline.stage import Stage, StageContext
 
 Invoke = Callable[..., Any]
-COMMANDS = ("run", "stages", "clean", "check", "init", "schema", "doctor", "validate")
+COMMANDS = (
+    "run", "stages", "clean", "check", "init", "schema", "budget", "sensitivity", "lottery", "trials", "doctor",
+    "validate",
+)  # fmt: skip
 GROUPS = {
     "reports": ("show", "diff"),
     "cost": ("calibrate", "evaluate", "predict"),

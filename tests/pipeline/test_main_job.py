@@ -256,7 +256,7 @@ def test_the_same_project_on_a_processor(project: Path, finished: tuple[Path, st
         "prune.structure=neuron",
     ]
     result = run_pipeline(load_project(project, overrides), STAGES, out)
-    assert set(result.computed) == {"prune", "trigger", "export", "verify", "rtl", "cost", "report"}
+    assert set(result.computed) == {"sensitivity", "prune", "trigger", "export", "verify", "rtl", "cost", "report"}
     assert result.result("rtl").note == "the target is a processor"
     summary = _summary(out)
     assert summary["deployed"]["cost_stage"] == "runtime" == summary["dense"]["cost_stage"]

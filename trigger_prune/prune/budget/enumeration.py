@@ -90,13 +90,22 @@ class Enumeration:
     def _steps(self, paths: Sequence[Path]) -> list[_Step]:
         """One step per layer; empty if a table would be too large."""
         sizes = self.tables.sizes
-        last = list(range(len(sizes)))  # the last layer that each layer has a pair with
-        for pair in self.tables.pairs:
-            last[pair.first] = max(last[pair.first], pair.second)
         own, between = self._quantities(paths)
+        telling = [
+            (number, pair)
+            for number, pair in enumerate(self.tables.pairs)
+            if between[number].any() or not pair.allowed.all()
+        ]
+        self.order = _order(own, [(pair.first, pair.second) for _, pair in telling], self.limits)
+        place = {layer: number for number, layer in enumerate(self.order)}
+        last = dict(place)  # when the last neighbour of each layer is decided
+        for _, pair in telling:
+            for layer, other in ((pair.first, pair.second), (pair.second, pair.first)):
+                last[layer] = max(last[layer], place[other])
         frontier: list[int] = []
         steps = []
-        for layer, size in enumerate(sizes):
+        for layer in self.order:
+            size = sizes[layer]
             shape = tuple(sizes[other] for other in frontier)
             if int(np.prod(shape)) * size * len(self.weights) > MAX_CELLS:
                 return []
@@ -104,12 +113,12 @@ class Enumeration:
             position = dict(zip([*frontier, layer], grid, strict=True))
             spent = own[layer][position[layer]]
             allowed = np.ones(grid.shape[1], dtype=bool)
-            for number, pair in enumerate(self.tables.pairs):
-                if pair.second == layer:
+            for number, pair in telling:
+                if layer in (pair.first, pair.second) and pair.first in position and pair.second in position:
                     at = (position[pair.first], position[layer])
                     spent = spent + between[number][at]
                     allowed &= pair.allowed[at]
-            following = [other for other in [*frontier, layer] if last[other] > layer]
+            following = [other for other in [*frontier, layer] if last[other] > place[layer]]
             after = np.zeros(grid.shape[1], dtype=np.int64)
             for other in following:
                 after = after * sizes[other] + position[other]
@@ -173,11 +182,28 @@ class Enumeration:
             history.append((parent.astype(np.int32), option.astype(np.int16)))
         loss = spent[:, 0]
         for label in np.argsort(loss):
-            choice = _walk_back(history, int(label))
+            choice = np.zeros(len(self.order), dtype=np.int64)
+            choice[self.order] = _walk_back(history, int(label))
             if feasible(self.tables, choice):
                 found = total(self.tables, choice)[0]
                 return Enumerated(choice, found, min(bound, found))
         return Enumerated(None, np.inf, bound)
+
+
+def _order(own: list[Values], pairs: list[tuple[int, int]], limits: Values) -> list[int]:
+    """Layers that influence each other together and in their order; first those whose options differ most in cost.
+
+    The fine tuning comes last, when the limits leave few ways.
+    """
+    group = list(range(len(own)))
+    for first, second in pairs:
+        old, new = group[second], group[first]
+        group = [new if number == old else number for number in group]
+    scale = np.where(limits > 0, limits, 1.0)
+    spread: dict[int, float] = dict.fromkeys(group, 0.0)
+    for number, values in zip(group, own, strict=True):
+        spread[number] = max(spread[number], float((np.ptp(values[:, 1:], axis=0) / scale).max(initial=0.0)))
+    return sorted(range(len(own)), key=lambda layer: (-spread[group[layer]], group[layer], layer))
 
 
 def _walk_back(history: list[tuple[npt.NDArray[np.int32], npt.NDArray[np.int16]]], label: int) -> Choice:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from torch import Tensor, fx
 
-from trigger_prune.errors import BudgetError
+from trigger_prune.errors import AwaitingReportsError, BudgetError
 from trigger_prune.prune.budget.loop import SolverInputs, learned_scale, solve_to_budget
 from trigger_prune.prune.loop import FAR_BELOW
 from trigger_prune.prune.measured import OnEpoch, fill
+from trigger_prune.prune.steps import join_waiting
 from trigger_prune.prune.trial import PruneTrial
 from trigger_prune.target import Budget
 
@@ -58,9 +59,11 @@ def budget_front(
     round; a budget that a network trained for a wider one meets without leaving much of it unused trains nothing.
     scratch   folder for resuming: one folder per budget
     A budget that cannot be met gets the error's text, the others go on.
+    Raises AwaitingReportsError, for all budgets together, while designs wait for reports from another machine.
     """
     pool: list[FrontTrial] = []
     errors: dict[Budget, str] = {}
+    waiting: list[AwaitingReportsError] = []
     known = dict(inputs.known)
     carrier = network
     for budget in sorted(set(budgets), key=_width, reverse=True):
@@ -76,10 +79,15 @@ def budget_front(
         except BudgetError as error:
             errors[budget] = str(error)
             continue
+        except AwaitingReportsError as error:
+            waiting.append(error)
+            continue
         known = learned_scale(result.trials, known)
         carrier = result.network
         for trial, state in zip(result.trials, result.networks, strict=True):
             pool.append(FrontTrial(replace(trial, round=len(pool) + 1, chosen=False), state))
+    if waiting:
+        raise join_waiting(waiting)
     points = []
     for budget in budgets:
         best = _best(pool, budget)

@@ -1,0 +1,72 @@
+"""Many budgets in one go, against the loop run alone for each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from test_solver_loop import BiasedCost, inputs_for, trained  # noqa: F401
+from torch import fx
+
+from trigger_prune.prune.budget.front import budget_front
+from trigger_prune.prune.budget.loop import learned_scale
+from trigger_prune.prune.trial import PruneTrial
+from trigger_prune.target import Budget
+
+
+def test_every_budget_gets_the_best_measured_network_within_it(trained: fx.GraphModule) -> None:  # noqa: F811
+    cost = BiasedCost(lut=1.3)
+    budgets = [Budget(lut=800), Budget(lut=2500), Budget(lut=1500), Budget(lut=3)]
+    front = budget_front(trained, inputs_for(cost, Budget()), budgets)
+    assert [point.budget for point in front.points] == budgets
+    trials = [entry.trial for entry in front.trials]
+    assert len(cost.calls) == len(trials) and [trial.round for trial in trials] == list(range(1, len(trials) + 1))
+    for point in front.points[:3]:
+        within = [trial for trial in trials if trial.cost.lut <= point.budget.lut]
+        assert trials[point.trial].validation_merit == max(trial.validation_merit for trial in within)
+    assert front.points[3].trial is None and "no plan comes near the budget" in front.points[3].error
+    # the widest budget comes first and is the only one that needs a search round
+    phases = [trial.phase for trial in trials]
+    assert phases.count("ramp") == 1 and phases[0] == "ramp"
+
+
+def test_a_network_that_uses_up_a_tighter_budget_too_is_not_trained_again(trained: fx.GraphModule) -> None:  # noqa: F811
+    cost = BiasedCost()
+    loop = inputs_for(cost, Budget())
+    one = budget_front(trained, loop, [Budget(lut=1500, latency_cycles=40)])
+    measured = len(cost.calls)
+    cycles = one.trials[one.points[0].trial].trial.cost.latency_cycles
+    both = budget_front(trained, loop, [Budget(lut=1500, latency_cycles=40), Budget(lut=1500, latency_cycles=cycles)])
+    assert len(cost.calls) == 2 * measured
+    assert both.points[0].trial == both.points[1].trial
+
+
+def test_a_killed_front_goes_on_where_it_was(trained: fx.GraphModule, tmp_path: Path) -> None:  # noqa: F811
+    budgets = [Budget(lut=2500), Budget(lut=1200)]
+    whole = budget_front(trained, inputs_for(BiasedCost(lut=1.2), Budget()), budgets)
+    seen: list[PruneTrial] = []
+
+    def kill(trial: PruneTrial) -> None:
+        seen.append(trial)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        budget_front(trained, inputs_for(BiasedCost(lut=1.2), Budget()), budgets, scratch=tmp_path, on_trial=kill)
+    cost = BiasedCost(lut=1.2)
+    resumed = budget_front(trained, inputs_for(cost, Budget()), budgets, scratch=tmp_path)
+    assert len(cost.calls) == len(whole.trials) - 2
+    assert [entry.trial for entry in resumed.trials] == [entry.trial for entry in whole.trials]
+
+
+def test_what_was_learned_is_the_product_of_all_corrections() -> None:
+    from trigger_prune.cost.report import CostStage, HardwareReport
+
+    report = HardwareReport(
+        stage=CostStage.RTL_SYNTH, tool="t", tool_version="1", part="p", clock_period_ns=5.0, lut=120, ff=1, dsp=0,
+        bram18=0, latency_cycles=3, ii=1, content_hash="",
+    )  # fmt: skip
+    first = PruneTrial(1, "ramp", 0.5, 1, {}, 1.0, None, 1.0, report, True, predicted={"lut": 100.0})
+    second = replace(first, predicted={"lut": 150.0})
+    assert learned_scale([first, second], {"lut": 2.0})["lut"] == pytest.approx(2.0 * 1.2 * 0.8)
