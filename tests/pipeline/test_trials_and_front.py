@@ -67,7 +67,7 @@ def test_trials_of_a_run_are_listed_and_each_is_what_its_row_says(project: Path)
         assert config["prune"]["scope"] == "solver" and config["seed"] == 1
         out = project / f"round{row['round']}"
         assert str(out) in call("trials", str(project), "--export", row["round"], "--to", str(out)).replace("\n", "")
-        kept = len(json.loads((out / "input_transform.json").read_text())["names"])
+        kept = len(json.loads((out / "input_transform.json").read_text())["feature_names"])
         network = load_network(out / "network.pt", Mlp((6,), 2, hidden=(12, 8), batch_norm=False))
         spec = describe_network(network)
         assert spec.input_shape == (kept,)
