@@ -24,8 +24,9 @@ from trigger_prune.structure._base import Groups
 from trigger_prune.structure.group_masks import mask_groups, removed_groups
 from trigger_prune.target import LayerLayout, Target
 
-_DENSITY_STEP = 0.85
-"""Neighbouring options of a layer keep densities in this ratio."""
+_FINEST = 0.015
+"""The first option removes this part of what is left, the next ones ever larger parts: on a ramp of many solutions the
+small steps are the ones that are taken, and near its end they decide how much of the budget stays unused."""
 
 _LEAST_DENSITY = 0.01
 """No option removes more of a layer: what is left of it would be chosen by noise."""
@@ -160,8 +161,10 @@ def _kept_counts(n: int, left: int) -> list[int]:
     if not n:
         return [0]
     least = min(left, max(1, math.ceil(_LEAST_DENSITY * n)))
-    steps = math.ceil(math.log(max(left, 1) / max(least, 1)) / -math.log(_DENSITY_STEP)) if left > least > 0 else 0
-    counts = {max(least, math.ceil(left * _DENSITY_STEP**k)) for k in range(steps + 1)} | {left}
+    counts, k = {left}, 0
+    while min(counts) > least:
+        k += 1
+        counts.add(max(least, math.ceil(left * math.exp(-_FINEST * k * (1 + k / 4)))))
     return sorted(counts, reverse=True)
 
 
