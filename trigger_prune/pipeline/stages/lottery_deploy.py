@@ -53,6 +53,7 @@ class DeployedTicket:
                       the quantised dense baseline
     nonzeros          integer weights that are not zero
     over_budget       limits that the ticket's measured cost exceeds: use / limit
+    unstated          limited quantities that the cost model says nothing about
     """
 
     seed: int
@@ -67,6 +68,7 @@ class DeployedTicket:
     dense_cost: dict[str, Any]
     deployed_cost: dict[str, Any]
     over_budget: dict[str, float]
+    unstated: tuple[str, ...] = ()
 
 
 def _quantise(context: StageContext) -> Any:
@@ -123,7 +125,8 @@ def _sum_up(context: StageContext) -> DeployedTicket:
     spec = describe_network(network)
     seed = context.result(seed_stage_name(lottery.chosen_seed))
     deployed: HardwareReport = costs.deployed
-    excess = deployed.excess(make_budget(config.budget, config.target))
+    budget = make_budget(config.budget, config.target)
+    excess = deployed.excess(budget)
 
     def merit(of: Any, inputs: tuple[int, ...] | None) -> float:
         return evaluate(
@@ -143,6 +146,7 @@ def _sum_up(context: StageContext) -> DeployedTicket:
         dense_cost=json.loads(costs.dense.to_json()),
         deployed_cost=json.loads(deployed.to_json()),
         over_budget={name: ratio for name, ratio in excess.items() if ratio > 1.0},
+        unstated=deployed.unstated(budget),
     )
 
 
@@ -181,10 +185,18 @@ def deploy_text(result: DeployedTicket) -> str:
         if result.verified
         else f"REPRESENTATIONS DIFFER among: {compared}; see verify.json.",
         "",
-        f"Over the budget: {over}." if over else "Within the budget.",
+        _budget_line(over, result.unstated),
         "",
     ]
     return "\n".join(lines)
+
+
+def _budget_line(over: str, unstated: tuple[str, ...]) -> str:
+    if over:
+        return f"Over the budget: {over}."
+    if unstated:
+        return f"Whether it is within the budget is not known: the cost model does not state {', '.join(unstated)}."
+    return "Within the budget."
 
 
 def _below(stage: Stage[Any]) -> Stage[Any]:
