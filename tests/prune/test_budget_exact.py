@@ -170,6 +170,20 @@ def test_the_stated_gap_is_a_proof_even_when_the_search_is_cut_short(monkeypatch
     assert plan.gap == pytest.approx((plan.loss_increase - plan.bound) / plan.loss_increase)
 
 
+def test_without_time_the_answer_is_still_feasible_bounded_and_not_worse_than_greedy() -> None:
+    rng = np.random.default_rng(8)
+    problem = random_problem(rng, layers=20, options=12, shape="chain")
+    free = solve(problem, Budget())
+    limits = Budget(
+        lut=int(free.cost.lut * 0.7), ff=int(free.cost.ff * 0.9), latency_cycles=int(free.cost.latency_cycles)
+    )
+    hurried = solve(problem, limits, method="exact", time_limit_s=1e-6)
+    patient = solve(problem, limits, method="exact", relative_gap=0, time_limit_s=100)
+    assert hurried.gap > patient.gap == pytest.approx(0, abs=1e-8)
+    assert hurried.bound <= patient.loss_increase <= hurried.loss_increase
+    assert hurried.loss_increase <= solve(problem, limits, method="greedy").loss_increase
+
+
 def test_a_wanted_gap_is_reached_and_larger_ones_are_accepted() -> None:
     problem, limits = knapsack(20, 10, 7)
     truth = solve(problem, limits, relative_gap=0, time_limit_s=100).loss_increase

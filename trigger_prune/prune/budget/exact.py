@@ -44,7 +44,21 @@ class Exact:
 
 
 def solve_exact(tables: Tables, *, relative_gap: float, deadline: float) -> Exact:
-    """Until the proven gap is at most ``relative_gap``, or until ``deadline`` (``time.monotonic``)."""
+    """Until the proven gap is at most ``relative_gap``, or until ``deadline`` (``time.monotonic``).
+
+    Where the deadline came first, greedy has its say as well, so that the answer is never worse than greedy's.
+    """
+    found = _solve(tables, relative_gap, deadline)
+    if found.infeasible or (found.choice is not None and gap_of(found.loss, found.bound) <= relative_gap):
+        return found
+    search = _Search(tables, relative_gap, deadline)
+    search.offer(found.choice)
+    search.offer(greedy_choice(tables))
+    search.raise_bound(found.bound)
+    return search.result()
+
+
+def _solve(tables: Tables, relative_gap: float, deadline: float) -> Exact:
     search = _Search(tables, relative_gap, deadline)
     if Priced(tables).elimination.cells > MAX_CELLS:
         return solve_program(tables, relative_gap=relative_gap, deadline=deadline)

@@ -49,7 +49,7 @@ from trigger_prune.train.history import FitHistory
 _ROOM = 0.95
 """Use / limit below which a long ramp is repeated: the correction by its own report brings the next one nearer."""
 
-_MARGIN = 0.98
+_MARGIN = 0.985
 """The solver aims at this fraction of every limit: what training changes afterwards shall not cost another round."""
 
 _HOPELESS = 1.5

@@ -36,8 +36,8 @@ class InfeasibleBudgetError(BudgetError):
     """No plan meets all limits at once.
 
     ``nearest``: limits that can be met, reached by raising all limits by the same factor, as small as was found.
-    ``single``: for each limit, the smallest value it would need with all the other limits as they are; None where
-    raising this limit alone is not enough. ``alone``: the smallest value of each limited quantity with no other limit.
+    ``single``: for each limit, the smallest value that is enough with all the other limits as they are; None where
+    none was found. ``alone``: the smallest value of each limited quantity with no other limit.
     ``binding``: the limits to blame: those that cannot be met even alone, else those whose raising is enough, else
     those that the nearest plan exceeds.
     """

@@ -33,6 +33,11 @@ from trigger_prune.train.history import EpochRecord, FitHistory
 _SOLUTIONS = 32
 """Solutions on a ramp; each takes a fraction of a second."""
 
+_CORRECTIONS = 4
+_LAST_CORRECTION = 0.85
+"""Weights go on changing after the ramp, and with them the cost: it is looked at again so many times, the last time
+after this part of the training, and what exceeds the limits then goes as well."""
+
 _FROM_START = ("ii",)
 """Limits that layouts meet and zeros do not: they hold from the first solution on, where they can be met."""
 
@@ -91,8 +96,8 @@ def ramp_to_cost(
 ) -> CostRamp:
     """Prune ``network`` until its expected cost is within ``goal.limits`` while it trains, in place.
 
-    The first ``ramp_fraction`` of the epochs lower the limits, the rest trains with the final mask; only its epochs can
-    be selected. Limits that no plan meets are met as nearly as possible: what is expected may be wrong, and the
+    The first ``ramp_fraction`` of the epochs lower the limits. The rest trains with the mask that is left, from which a
+    few corrections take what exceeds the limits anew; only epochs after the last correction can be selected. Limits that no plan meets are met as nearly as possible: what is expected may be wrong, and the
     measured cost decides. Raises ModelError when the training fails.
     """
     ramp_epochs = min(round(settings.epochs * goal.ramp_fraction), settings.epochs - 1)
@@ -102,7 +107,7 @@ def ramp_to_cost(
 
     def update(step: int, total_steps: int) -> None:
         ramp_steps = total_steps * ramp_epochs // settings.epochs
-        if step not in _solution_steps(ramp_steps):
+        if step not in _solution_steps(ramp_steps, total_steps):
             return
         with torch.random.fork_rng(devices=[]):
             problem = goal.problem(network)
@@ -121,14 +126,18 @@ def ramp_to_cost(
     def hold(optimizer: torch.optim.Optimizer) -> None:
         zero_masked(network, optimizer)
 
-    chosen = replace(settings, select_from_epoch=min(ramp_epochs + 1, settings.epochs - 1) if ramp_epochs else 0)
+    settled = min(math.floor(_LAST_CORRECTION * settings.epochs) + 1, settings.epochs - 1)
+    chosen = replace(settings, select_from_epoch=settled)
     history = fit(network, train, validation, chosen, on_step=update, on_after_step=hold, progress=progress)
     return CostRamp(history, tuple(plans), layouts[-1])
 
 
-def _solution_steps(ramp_steps: int) -> set[int]:
+def _solution_steps(ramp_steps: int, total_steps: int) -> set[int]:
+    """Steps before which the problem is solved: those of the ramp, evenly spaced, and those of the corrections."""
     count = min(_SOLUTIONS, ramp_steps)
-    return {round(k * ramp_steps / count) for k in range(count + 1)} if count else {0}
+    ramp = {round(k * ramp_steps / count) for k in range(count + 1)} if count else {0}
+    rest = max(0, math.floor(_LAST_CORRECTION * total_steps) - ramp_steps)
+    return ramp | {ramp_steps + round(k * rest / _CORRECTIONS) for k in range(1, _CORRECTIONS + 1)}
 
 
 def _present_cost(problem: Problem) -> dict[str, float]:
