@@ -63,3 +63,9 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
     monkeypatch.setenv("TRIGGER_PRUNE_LICENCES", str(tmp_path / "licences"))
     monkeypatch.setattr(find_installations, "__defaults__", (None, ()))
     return StandIn(launcher, counter, monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+def few_solutions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The small networks of these tests need no finer ramp."""
+    monkeypatch.setattr("trigger_prune.prune.budget.ramp._SOLUTIONS", 6)
