@@ -107,16 +107,17 @@ def solver(result: Result) -> list[str]:
     found = result("solver")
     f = found["figures"]
     families = [key.removesuffix("_gap_percent_max") for key in f if key.endswith("_gap_percent_max")]
+    clock = "cpu_seconds" if f"{families[0]}_cpu_seconds_median" in f else "seconds"
     rows = [
         f"| {name} | {f[f'{name}_gap_percent_median']:.2f} | {f[f'{name}_gap_percent_max']:.2f} | "
-        f"{f[f'{name}_seconds_median']:.2f} | {f[f'{name}_seconds_max']:.2f} | "
+        f"{f[f'{name}_{clock}_median']:.2f} | {f[f'{name}_{clock}_max']:.2f} | "
         f"{100 * (f[f'{name}_greedy_over_plan_median'] - 1):+.1f} |"
         for name in families
     ]
+    unit = "processor time" if clock == "cpu_seconds" else "time"
     return [
-        f"`{found['command']}`: 50 layers of 40 options under 5 limits, proven gap and time of the solver, and "
-        "how much more "
-        "loss the greedy baseline accepts:",
+        f"`{found['command']}`: 50 layers of 40 options under 5 limits, proven gap and {unit} of the solver, and how much "
+        "more loss the greedy baseline accepts:",
         "",
         "| problems | gap, median % | gap, largest % | median s | largest s | greedy, % |",
         "|---|---|---|---|---|---|",
