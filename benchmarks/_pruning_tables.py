@@ -116,8 +116,8 @@ def solver(result: Result) -> list[str]:
     ]
     unit = "processor time" if clock == "cpu_seconds" else "time"
     return [
-        f"`{found['command']}`: 50 layers of 40 options under 5 limits, proven gap and {unit} of the solver, and how much "
-        "more loss the greedy baseline accepts:",
+        f"`{found['command']}`: 50 layers of 40 options under 5 limits, proven gap and {unit} of the solver, and "
+        "how much more loss the greedy baseline accepts:",
         "",
         "| problems | gap, median % | gap, largest % | median s | largest s | greedy, % |",
         "|---|---|---|---|---|---|",

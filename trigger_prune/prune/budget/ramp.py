@@ -97,8 +97,9 @@ def ramp_to_cost(
     """Prune ``network`` until its expected cost is within ``goal.limits`` while it trains, in place.
 
     The first ``ramp_fraction`` of the epochs lower the limits. The rest trains with the mask that is left, from which a
-    few corrections take what exceeds the limits anew; only epochs after the last correction can be selected. Limits that no plan meets are met as nearly as possible: what is expected may be wrong, and the
-    measured cost decides. Raises ModelError when the training fails.
+    few corrections take what exceeds the limits anew; only epochs after the last correction can be selected. Limits
+    that no plan meets are met as nearly as possible: what is expected may be wrong, and the measured cost decides.
+    Raises ModelError when the training fails.
     """
     ramp_epochs = min(round(settings.epochs * goal.ramp_fraction), settings.epochs - 1)
     plans: list[Plan] = []
