@@ -84,7 +84,7 @@ def test_a_graph_too_dense_for_elimination_goes_to_the_linear_program(
 @pytest.mark.parametrize("name", ["lut", "ff", "dsp", "bram18", "latency_cycles"])
 @pytest.mark.parametrize("seed", range(500, 512))
 def test_dynamic_programming_equals_brute_force_for_one_limit_on_a_chain(seed: int, name: str) -> None:
-    problem, limits = small(seed, "chain", layers=6)
+    problem, limits = small(seed, "chain")
     free = solve(problem, Budget(), method="chain")
     one = Budget(**{name: math.floor(getattr(free.cost, name) * 0.7)}, ii=limits.ii)
     truth = brute_force(problem, one)
