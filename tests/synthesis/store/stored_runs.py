@@ -53,7 +53,7 @@ def run(seed: int = 0, lut: int | None = None, created: str = "2026-01-02T03:04:
         "network": f"digest {seed}",
         "content_hash": network.content_hash(),
         "options": {"steps": ["csynth"]},
-        "target": vars(Target()),
+        "target": Target().to_dict(),
         "tool": {"tool": "vitis_hls", "version": "2023.2"},
     }
     reports = {CostStage.CSYNTH: report(network, 1000 + seed if lut is None else lut)}

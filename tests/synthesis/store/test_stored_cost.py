@@ -100,7 +100,8 @@ def test_limits_do_not_change_the_design(log: Path, folder: Path) -> None:
 
 
 def test_options_are_all_fields_without_limits() -> None:
-    assert cost_options(AnalyticCost(adders_per_stage=3.0)) == {"adders_per_stage": 3.0}
+    delays = {"register_ns": 0.4, "unit_ns": 0.8}
+    assert cost_options(AnalyticCost(adders_per_stage=3.0)) == {"adders_per_stage": 3.0, "delay_model": delays}
     assert cost_options(Counting(Path("x"), effort=4)) == {"effort": 4}
 
     @dataclass(frozen=True)
