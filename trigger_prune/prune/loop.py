@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 from torch import fx
 
-from trigger_prune.errors import BudgetError
 from trigger_prune.prune.fine_tune import polish, ramp
 from trigger_prune.prune.measured import (
     LoopInputs,
     OnEpoch,
     PruneResult,
-    choose,
     describe_cost,
     estimated_excess,
     round_settings,
@@ -25,14 +22,12 @@ from trigger_prune.prune.plan_of import ramp_plan
 from trigger_prune.prune.rounds import Candidate, Rounds, load_rounds, save_rounds, start_key, state_of
 from trigger_prune.prune.schedule import density_between, next_density
 from trigger_prune.prune.steps import (
-    FAILURES,
     TIGHTER,
     Listeners,
+    NextStep,
     aim_factors,
-    decisive_trials,
     failed_in_a_row,
-    measure_pending,
-    require_tool,
+    run_steps,
 )
 from trigger_prune.prune.trial import FailedTrial, Phase, PruneTrial
 from trigger_prune.structure.masks import prunable_layers
@@ -84,7 +79,6 @@ def prune_to_budget(
     ends the run only while no network within the budget is known; later it is a warning.
     """
     network = copy.deepcopy(network)
-    unpruned = copy.deepcopy(network.state_dict())
     key = start_key(network)
     rounds = Rounds() if scratch is None else load_rounds(scratch, key)
 
@@ -92,34 +86,13 @@ def prune_to_budget(
         if scratch is not None:
             save_rounds(scratch, key, rounds)
 
-    listeners = Listeners(save, on_trial, on_failure)
-    while True:
-        if not rounds.pending:
-            measured = decisive_trials(rounds, inputs.budget)
-            network.load_state_dict(rounds.network_of(measured[-1]) if measured else unpruned)
-            step = _next_step(network, rounds, measured, inputs)
-            if step is None:
-                break
-            require_tool(inputs)
-            if step[0] == "final":
-                network.load_state_dict(unpruned)
-            rounds.begin(_train(network, inputs, rounds, *step, on_epoch))
-            save()
-        error = measure_pending(network, rounds, inputs, listeners)
-        if error is not None and failed_in_a_row(rounds) >= FAILURES:
-            # No logic is left (the training collapsed, say): a network that fits was found before, and it stands.
-            if not any(trial.meets_budget for trial in rounds.trials):
-                raise error
-            last = rounds.failures[-1]
-            warnings.warn(
-                f"round {last.round} ({last.phase}) cannot be measured and is left out: {error}", stacklevel=2
-            )
-            break
-    if not rounds.trials:
-        raise BudgetError(
-            f"none of {len(rounds.failures)} networks could be measured; the last error: {rounds.failures[-1].error}"
-        )
-    return choose(network, rounds, inputs.budget)
+    def next_step(trials: list[PruneTrial]) -> NextStep | None:
+        step = _next_step(network, rounds, trials, inputs)
+        if step is None:
+            return None
+        return NextStep(step[0] == "final", lambda: _train(network, inputs, rounds, *step, on_epoch))
+
+    return run_steps(network, rounds, inputs, Listeners(save, on_trial, on_failure), next_step)
 
 
 def _next_step(

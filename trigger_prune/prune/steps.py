@@ -6,6 +6,8 @@ reports are made on another machine, goes on with the measurement and trains not
 
 from __future__ import annotations
 
+import copy
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -13,14 +15,15 @@ from torch import fx
 
 from trigger_prune.errors import (
     AwaitingReportsError,
+    BudgetError,
     CostError,
     ReportFormatError,
     ToolError,
     TriggerPruneError,
     WrongReportError,
 )
-from trigger_prune.prune.measured import LoopInputs, measure, worst_excess
-from trigger_prune.prune.rounds import Rounds
+from trigger_prune.prune.measured import LoopInputs, PruneResult, choose, measure, worst_excess
+from trigger_prune.prune.rounds import Candidate, Rounds
 from trigger_prune.prune.trial import FailedTrial, PruneTrial
 from trigger_prune.quantize.weights_only import weight_counts
 from trigger_prune.target import Budget
@@ -141,3 +144,55 @@ def join_waiting(errors: list[AwaitingReportsError]) -> AwaitingReportsError:
     listed = "".join(f"\n  {folder}" for folder in folders)
     what = "a design waits" if len(folders) == 1 else f"{len(folders)} designs wait"
     return AwaitingReportsError(f"{what} for synthesis:{listed}", folders, hint=errors[0].hint)
+
+
+@dataclass(frozen=True)
+class NextStep:
+    """``train`` makes the candidates of a step from the network as it is, or from the unpruned one (``afresh``)."""
+
+    afresh: bool
+    train: Callable[[], list[Candidate]]
+
+
+def run_steps(
+    network: fx.GraphModule,
+    rounds: Rounds,
+    inputs: LoopInputs,
+    listeners: Listeners,
+    next_step: Callable[[list[PruneTrial]], NextStep | None],
+) -> PruneResult:
+    """Train, measure and decide again until ``next_step`` says None; what was trained is saved before it is measured.
+
+    network     unpruned at the start; holds the network of the last decisive trial whenever ``next_step`` is asked
+    next_step   gets the decisive trials so far
+    Raises what measuring raises for the third time in a row while no network within the budget is known (later that is
+    a warning), BudgetError when no network could be measured or none is within the budget.
+    """
+    unpruned = copy.deepcopy(network.state_dict())
+    while True:
+        if not rounds.pending:
+            measured = decisive_trials(rounds, inputs.budget)
+            network.load_state_dict(rounds.network_of(measured[-1]) if measured else unpruned)
+            step = next_step(measured)
+            if step is None:
+                break
+            require_tool(inputs)
+            if step.afresh:
+                network.load_state_dict(unpruned)
+            rounds.begin(step.train())
+            listeners.saved()
+        error = measure_pending(network, rounds, inputs, listeners)
+        if error is not None and failed_in_a_row(rounds) >= FAILURES:
+            # No logic is left (the training collapsed, say): a network that fits was found before, and it stands.
+            if not any(trial.meets_budget for trial in rounds.trials):
+                raise error
+            last = rounds.failures[-1]
+            warnings.warn(
+                f"round {last.round} ({last.phase}) cannot be measured and is left out: {error}", stacklevel=3
+            )
+            break
+    if not rounds.trials:
+        raise BudgetError(
+            f"none of {len(rounds.failures)} networks could be measured; the last error: {rounds.failures[-1].error}"
+        )
+    return choose(network, rounds, inputs.budget)

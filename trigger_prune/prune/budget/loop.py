@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import fx
 
-from trigger_prune.errors import BudgetError
 from trigger_prune.prune.budget.bits import choose_bits
 from trigger_prune.prune.budget.estimators import LayerEstimator, chain_cost
 from trigger_prune.prune.budget.menu import live_spec
@@ -24,22 +22,19 @@ from trigger_prune.prune.measured import (
     LoopInputs,
     OnEpoch,
     PruneResult,
-    choose,
     estimated_excess,
     round_settings,
     worst_excess,
 )
 from trigger_prune.prune.rounds import Candidate, Rounds, load_rounds, save_rounds, start_key, state_of
 from trigger_prune.prune.steps import (
-    FAILURES,
     TIGHTER,
     Listeners,
+    NextStep,
     aim_factors,
-    decisive_trials,
     failed_in_a_row,
     failed_steps,
-    measure_pending,
-    require_tool,
+    run_steps,
 )
 from trigger_prune.prune.trial import FailedTrial, Phase, PruneTrial
 from trigger_prune.structure.weight import Weight
@@ -110,7 +105,6 @@ def solve_to_budget(
     network = copy.deepcopy(network)
     if loop.config.weight_bits:
         network, _ = choose_bits(network, loop.config.weight_bits, lambda each: _short_ramp(each, inputs, on_epoch))
-    unpruned = copy.deepcopy(network.state_dict())
     key = start_key(network)
     rounds = Rounds() if scratch is None else load_rounds(scratch, key)
     if not rounds.steps:
@@ -120,30 +114,13 @@ def solve_to_budget(
         if scratch is not None:
             save_rounds(scratch, key, rounds)
 
-    listeners = Listeners(save, on_trial, on_failure)
-    while True:
-        if not rounds.pending:
-            measured = decisive_trials(rounds, loop.budget)
-            network.load_state_dict(rounds.network_of(measured[-1]) if measured else unpruned)
-            phase = _next_phase(network, rounds, measured, inputs)
-            if phase is None:
-                break
-            require_tool(loop)
-            if phase in ("ramp", "final"):
-                network.load_state_dict(unpruned)
-            rounds.begin(_train(network, inputs, rounds, measured, phase, on_epoch))
-            save()
-        error = measure_pending(network, rounds, loop, listeners)
-        if error is not None and failed_in_a_row(rounds) >= FAILURES:
-            if not any(trial.meets_budget for trial in rounds.trials):
-                raise error
-            warnings.warn(f"{FAILURES} measurements in a row failed, the last one: {error}", stacklevel=2)
-            break
-    if not rounds.trials:
-        raise BudgetError(
-            f"none of {len(rounds.failures)} networks could be measured; the last error: {rounds.failures[-1].error}"
-        )
-    return choose(network, rounds, loop.budget)
+    def next_step(trials: list[PruneTrial]) -> NextStep | None:
+        phase = _next_phase(network, rounds, trials, inputs)
+        if phase is None:
+            return None
+        return NextStep(phase in ("ramp", "final"), lambda: _train(network, inputs, rounds, trials, phase, on_epoch))
+
+    return run_steps(network, rounds, loop, Listeners(save, on_trial, on_failure), next_step)
 
 
 def _short_ramp(network: fx.GraphModule, inputs: SolverInputs, on_epoch: OnEpoch) -> float:
