@@ -1,6 +1,8 @@
 # make demo   environment + the main job on the shipped jets, ends with the path of the report
 # make test   environment + lint + types + every test
 # make quick  the same without the slow tests, for daily work
+# make matrix  every kind of network in every hls4ml layout, bit by bit (about an hour on one core the first time);
+#             writes docs/matrix.md
 # make look   opens the demo's report in headless Chromium and saves screenshots (needs chromium)
 # make lock   writes requirements.lock anew from the environment
 PYTHON ?= python3.11
@@ -9,7 +11,7 @@ BIN := $(VENV)/bin
 PROJECT ?= hls_projects/jet_tagger
 RUN_ARGS ?=
 
-.PHONY: demo test quick look lock clean
+.PHONY: demo test quick matrix look lock clean
 
 demo: $(VENV)/.demo
 	$(BIN)/trigger-prune run $(PROJECT) $(RUN_ARGS)
@@ -24,6 +26,9 @@ quick: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
+
+matrix: $(VENV)/.test
+	$(BIN)/python -m trigger_prune.verify.matrix
 
 look: $(VENV)/.demo
 	@command -v chromium >/dev/null || { echo "chromium is not installed: apt-get install chromium"; exit 1; }

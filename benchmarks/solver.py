@@ -1,6 +1,6 @@
 """How well and how fast the budget solver chooses: 50 layers x 40 options x 5 limits.
 
-    python benchmarks/solver.py [--seeds 5] [--seconds 2] [--cpu-clock] [--family NAME ...]
+    python benchmarks/solver.py [--seeds 5] [--first-seed 0] [--seconds 2] [--cpu-clock] [--family NAME ...]
 
 Families of problems (limits on LUT, FF, DSP, BRAM and latency, two tightnesses each):
 
@@ -157,7 +157,8 @@ def limits_between(problem: Problem, tightness: float) -> Budget:
 def main() -> None:
     """Run the families, print and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=5, help="problems per family and tightness")
+    parser.add_argument("--first-seed", type=int, default=0, help="seed of the first problem")
     parser.add_argument("--seconds", type=float, default=TARGET_SECONDS, help="time limit of one solve")
     parser.add_argument(
         "--cpu-clock", action="store_true", help="the time limit counts processor time: for a machine with other work"
@@ -171,7 +172,7 @@ def main() -> None:
     print(f"{'family':<12}{'tight':>6}{'seed':>5}{'loss':>10}{'gap %':>8}{'s':>7}{'cpu s':>7}{'greedy':>9}")
     for family in arguments.family:
         gaps, seconds, greedy_ratio = [], [], []
-        for seed in range(arguments.seeds):
+        for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
             problem = FAMILIES[family](np.random.default_rng(seed))
             for tightness in TIGHTNESS:
                 limits = limits_between(problem, tightness)
@@ -195,6 +196,8 @@ def main() -> None:
                 greedy_ratio.append(ratio)
         figures |= {
             f"{family}_gap_percent_max": 100 * max(gaps),
+            f"{family}_proven": sum(gap <= TARGET_GAP for gap in gaps),
+            f"{family}_problems": len(gaps),
             f"{family}_gap_percent_median": 100 * statistics.median(gaps),
             f"{family}_cpu_seconds_max": max(seconds),
             f"{family}_cpu_seconds_median": statistics.median(seconds),

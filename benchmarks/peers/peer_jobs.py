@@ -15,12 +15,14 @@ from typing import Any
 from peer_environments import HERE, cache_folder, python_of, version_of
 from peer_events import EventFile
 from peer_flow import measure
+from peer_menu import OWN
 
 _SCRIPTS = {
     "hgq2": (("hgq2", "train_hgq2.py"),),
     "pquantml": (("pquantml", "train_pquantml.py"),),
     "torch_pruning": (("torch_pruning", "train_torch_pruning.py"), (None, "finish_torch_pruning.py")),
     "magnitude": ((None, "train_magnitude.py"),),
+    "trigger_prune": ((None, "train_trigger_prune.py"),),
 }
 """The scripts of a training, in order, each with the environment it runs in (None: the project's own)."""
 
@@ -41,14 +43,14 @@ class PeerJob:
     @property
     def version(self) -> str:
         """``package==version`` of the peer."""
-        if self.peer == "magnitude":
+        if self.peer in OWN:
             return f"trigger_prune=={version('trigger_prune')}"
         return version_of(self.peer)
 
     @property
     def key(self) -> str:
         """Hash of events, peer, seed and settings; of the version too, unless the peer is the project's own."""
-        peer = self.peer if self.peer == "magnitude" else self.version
+        peer = self.peer if self.peer in OWN else self.version
         content = json.dumps([self.events.digest, peer, self.seed, self.settings], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 

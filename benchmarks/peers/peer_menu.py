@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 HIDDEN = [64, 32, 32]
-PEERS = ("hgq2", "magnitude", "torch_pruning", "pquantml")
+PEERS = ("hgq2", "magnitude", "torch_pruning", "pquantml", "trigger_prune")
+OWN = ("magnitude", "trigger_prune")
+"""Run in the project's own environment."""
 _COMMON = {"hidden": HIDDEN, "batch_size": 1024}
 _SIX_BITS = {"weight_bits": 6, "activation_bits": 6}
 
@@ -41,7 +43,23 @@ def trainings(peer: str, length: Length, quick: bool) -> list[dict[str, Any]]:
     if peer == "magnitude":
         sparsities = (0.9,) if quick else (0.6, 0.7, 0.8, 0.87, 0.92, 0.96)
         return [_magnitude(length, sparsity) for sparsity in sparsities]
+    if peer == "trigger_prune":
+        return [_trigger_prune(length, quick)]
     raise ValueError(peer)
+
+
+def _trigger_prune(length: Length, quick: bool) -> dict[str, Any]:
+    levels = [2000.0] if quick else [7000.0, 5000.0, 3600.0, 2600.0, 1900.0, 1400.0, 1000.0, 700.0]
+    return {
+        **_COMMON,
+        **_SIX_BITS,
+        "float_epochs": max(1, length.point // 12),
+        "quantised_epochs": max(1, length.point // 24),
+        "epochs": round(1.7 * length.point),
+        "anneal_epochs": max(1, length.point // 3),
+        "levels": levels,
+        "learning_rate": 6e-3,
+    }
 
 
 def _hgq2(length: Length) -> dict[str, Any]:

@@ -10,7 +10,9 @@ import pytest
 from budget_problems import brute_force, every_plan, meets, random_limits, random_problem
 
 from trigger_prune.errors import BudgetError, ConfigError
+from trigger_prune.prune.budget import enumeration as enumeration_module
 from trigger_prune.prune.budget import exact as exact_module
+from trigger_prune.prune.budget import label_bounds
 from trigger_prune.prune.budget.options import CostVector, EdgeCost, LayerMenu, Option, Problem
 from trigger_prune.prune.budget.plan import InfeasibleBudgetError
 from trigger_prune.prune.budget.solve import solve
@@ -23,6 +25,13 @@ def small(seed: int, shape: str, layers: int = 5) -> tuple[Problem, Budget]:
     rng = np.random.default_rng(seed)
     problem = random_problem(rng, layers=int(rng.integers(1, layers + 1)), options=4, shape=shape)
     return problem, random_limits(rng, problem)
+
+
+def fit_always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prices are fitted wherever two partial plans are left."""
+    monkeypatch.setattr(label_bounds, "FIT_EVERY", 1)
+    monkeypatch.setattr(label_bounds, "FIT_FROM", 2)
+    monkeypatch.setattr(label_bounds, "FIT_CELLS", 0.0)
 
 
 def loss_of(problem: Problem, limits: Budget, method: str) -> float | None:
@@ -44,6 +53,42 @@ def test_exact_equals_brute_force_with_several_limits_edges_branches_and_equal_w
     problem, limits = small(seed, SHAPES[seed % 4])
     truth = brute_force(problem, limits)
     assert loss_of(problem, limits, "exact") == (truth if truth is None else pytest.approx(truth, abs=1e-9))
+
+
+@pytest.mark.parametrize("width", [1, 10_000])
+@pytest.mark.parametrize("seed", range(0, 200, 4))
+def test_the_stated_bound_is_below_the_brute_force_optimum_however_narrow_the_search(
+    seed: int, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without HiGHS, which would finish the proof, and with prices fitted whenever two partial plans are left."""
+    problem, limits = small(seed, SHAPES[seed // 4 % 4])
+    truth = brute_force(problem, limits)
+    if truth is None:
+        return
+    monkeypatch.setattr(exact_module, "FIRST_WIDTH", 1)
+    monkeypatch.setattr(exact_module, "WIDTHS", (width,))
+    monkeypatch.setattr(exact_module, "_grow", lambda *_: None)
+    monkeypatch.setattr(enumeration_module, "NARROW", 0)
+    fit_always(monkeypatch)
+    for wanted in (0.0, 0.05):
+        plan = solve(problem, limits, method="exact", relative_gap=wanted, time_limit_s=100)
+        assert plan.bound <= truth + 1e-9 <= plan.loss_increase + 2e-9
+        if width > 1:
+            assert plan.gap <= max(wanted, 1e-8)
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("wanted", [0.005, 0.03])
+def test_a_finished_proof_is_within_the_wanted_gap_to_the_last_digit(
+    seed: int, wanted: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The enumeration proves it alone: HiGHS on what is left is not asked in vain until the time ends."""
+    asked: list[float] = []
+    monkeypatch.setattr(exact_module._Search, "program", lambda *_: asked.append(1.0))
+    problem, limits = knapsack(16, 10, seed)
+    plan = solve(problem, limits, method="exact", relative_gap=wanted, time_limit_s=100)
+    assert plan.gap <= wanted
+    assert not asked
 
 
 def test_the_200_instances_hold_enough_of_every_kind() -> None:
@@ -162,7 +207,7 @@ def test_the_stated_gap_is_a_proof_even_when_the_search_is_cut_short(monkeypatch
     problem, limits = knapsack(14, 10, 5)
     truth = solve(problem, limits, method="milp", relative_gap=0, time_limit_s=100).loss_increase
     monkeypatch.setattr(exact_module, "FIRST_WIDTH", 3)
-    monkeypatch.setattr(exact_module, "MAX_WIDTH", 3)
+    monkeypatch.setattr(exact_module, "WIDTHS", (3,))
     monkeypatch.setattr(exact_module, "_grow", lambda *_: None)
     plan = solve(problem, limits, method="exact", relative_gap=0)
     assert plan.gap > 0

@@ -12,14 +12,18 @@ from trigger_prune.cli import (
     cost,
     data,
     doctor,
+    entry,
     lottery,
+    precision,
     project,
+    qkeras,
     reports,
     run,
     sensitivity,
     store,
     trials,
     validate,
+    verify,
 )
 
 app = typer.Typer(
@@ -67,10 +71,11 @@ def _group(commands: Commands, name: str, description: str) -> None:
 
 
 _add(app, (*run.COMMANDS, *project.COMMANDS, *budget.COMMANDS, *sensitivity.COMMANDS, *lottery.COMMANDS))
-_add(app, trials.COMMANDS)
-_add(app, (*doctor.COMMANDS, *validate.COMMANDS))
+_add(app, (*trials.COMMANDS, *entry.COMMANDS, *precision.COMMANDS))
+_add(app, (*doctor.COMMANDS, *validate.COMMANDS, *verify.COMMANDS))
 _group(reports.COMMANDS, "reports", "Read and compare reports of Vivado HLS, Vitis HLS and Vivado.")
 _group(cost.COMMANDS, "cost", "Estimates of the HLS cost: predict, calibrate on reports, evaluate.")
+_group(qkeras.COMMANDS, "qkeras", "QKeras models with the same bits: write, read, train, verify.")
 _group(data.COMMANDS, "data", "Simulated events: make them with Pythia 8, and what made them.")
 _group(store.COMMANDS, "store", "The store of measured reports: list, share, clean up.")
 

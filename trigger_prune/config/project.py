@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from trigger_prune.config._section import Section, Seed
 from trigger_prune.config.event_sections import DataConfig, InputConfig, LuminosityConfig, PhysicsConfig, SplitConfig
 from trigger_prune.config.front_section import FrontConfig
+from trigger_prune.config.learn_section import LearnConfig
 from trigger_prune.config.lottery_section import LotteryConfig
+from trigger_prune.config.precision_section import PrecisionConfig
 from trigger_prune.config.pruning_sections import PruneConfig, SensitivityConfig
 from trigger_prune.config.target_sections import BudgetConfig, CostConfig, TargetConfig, VerifyConfig
 from trigger_prune.config.training_sections import (
@@ -28,10 +30,12 @@ __all__ = [
     "DataConfig",
     "FrontConfig",
     "InputConfig",
+    "LearnConfig",
     "LotteryConfig",
     "LuminosityConfig",
     "ModelConfig",
     "PhysicsConfig",
+    "PrecisionConfig",
     "ProjectConfig",
     "PruneConfig",
     "QuantizeConfig",
@@ -78,12 +82,20 @@ class ProjectConfig(Section):
     baseline: BaselineConfig = Field(default_factory=BaselineConfig)
     sensitivity: SensitivityConfig = Field(default_factory=SensitivityConfig)
     prune: PruneConfig = Field(default_factory=PruneConfig)
+    learn: LearnConfig = Field(default_factory=LearnConfig)
     lottery: LotteryConfig = Field(default_factory=LotteryConfig)
+    precision: PrecisionConfig = Field(default_factory=PrecisionConfig)
     budget: BudgetConfig = Field(default_factory=BudgetConfig)
     front: FrontConfig = Field(default_factory=FrontConfig)
     target: TargetConfig = Field(default_factory=TargetConfig)
     cost: CostConfig = Field(default_factory=CostConfig)
     verify: VerifyConfig = Field(default_factory=VerifyConfig)
+
+    @model_validator(mode="after")
+    def _require_buildable_types(self) -> ProjectConfig:
+        if self.prune.scope == "learned":
+            self.learn.per_channel(self.cost.backend)
+        return self
 
     def make_target(self) -> Target:
         """The target as the rest of the program knows it."""

@@ -75,11 +75,12 @@ class PruneConfig(Section):
         "where the gradient is largest (rigl). Single weights only.",
     )
     regrow_fraction: Fraction = Field(default=0.3, description="Part of the kept weights that is moved at first.")
-    scope: Literal["global", "layer", "solver"] = Field(
+    scope: Literal["global", "layer", "solver", "learned"] = Field(
         default="global",
         description="global: one ranking over the whole network (no layer falls below half of the network's density). "
         "layer: the same sparsity in every layer. solver: every layer's sparsity, reuse factor and strategy are chosen "
-        "for the least loss within the budget.",
+        "for the least loss within the budget. learned: the bits of every weight and activation are trained with the "
+        "weights (section learn), and what reaches zero bits is pruned.",
     )
     layer_sparsity: dict[str, Fraction] = Field(
         default={}, description="Final sparsity of single layers, by name; the others follow `scope`."
@@ -146,6 +147,8 @@ class PruneConfig(Section):
             raise ValueError(f"repair belongs to schedule one_shot, not to {self.schedule}")
         if self.regrow != "none" and self.schedule == "adaptive":
             raise ValueError("schedule adaptive steps back, which regrow cannot; use another schedule")
-        if self.scope == "solver" and self.goal == "tolerance":
-            raise ValueError("scope solver needs goal budget")
+        if self.scope in ("solver", "learned") and self.goal == "tolerance":
+            raise ValueError(f"scope {self.scope} needs goal budget")
+        if self.scope == "learned" and self.structure != "weight":
+            raise ValueError(f"scope learned prunes single weights, not structure {self.structure}")
         return self

@@ -29,6 +29,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trigger_prune.cost.adder_tree import bit_widths
 from trigger_prune.cost.dataflow import LiveLayer, live_layers
@@ -69,16 +70,28 @@ def conversion_bits(live: LiveLayer) -> ConversionBits:
     """Bits of the conversions behind one layer. Only a conversion that can change a value counts."""
     layer, sums, varies = live.layer, live.sums, live.alive
     fixed = layer.output_type
-    dropped = 0 if fixed is None else layer.accumulator_fraction - fixed.fraction
+    dropped = _dropped_bits(live)
     kept = np.maximum(bit_widths(sums.low, sums.high) - np.maximum(dropped, live.trees.zero_lsbs), 0)
     relu = int(kept[varies & (sums.low < 0) & (sums.high > 0)].sum()) if layer.relu else 0
     if fixed is None or fixed.overflow is Overflow.AP_WRAP:
         return ConversionBits(relu, 0)
     low, high = np.ldexp(sums.low.astype(np.float64), -dropped), np.ldexp(sums.high.astype(np.float64), -dropped)
-    comparisons = (high > fixed.max_code).astype(np.int64)
+    types = [each or fixed for each in layer.output_channels] or [fixed] * len(high)
+    comparisons = (high > np.array([each.max_code for each in types])).astype(np.int64)
     if not layer.relu:
-        comparisons += low < fixed.min_code
-    return ConversionBits(relu, int((comparisons * (kept + fixed.width))[varies].sum()))
+        comparisons += low < np.array([each.min_code for each in types])
+    widths = np.array([each.width for each in types])
+    return ConversionBits(relu, int((comparisons * (kept + widths))[varies].sum()))
+
+
+def _dropped_bits(live: LiveLayer) -> NDArray[np.int64]:
+    """Low bits of every output's accumulator that its conversion drops, ``(out,)``; negative where it adds some."""
+    layer = live.layer
+    if layer.output_type is None:
+        return np.zeros(len(layer.weight), dtype=np.int64)
+    hull = layer.output_type
+    types = layer.output_channels or (hull,) * len(layer.weight)
+    return np.array([layer.accumulator_fraction - (fixed or hull).fraction for fixed in types], dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -194,9 +207,7 @@ def _lut(live: LiveLayer, bits: ConversionBits) -> float:
 
 def _output_bits(live: LiveLayer) -> int:
     """Bits of the converted outputs, without low bits that are always 0 because the sum has none there."""
-    fixed = live.layer.output_type
-    dropped = 0 if fixed is None else live.layer.accumulator_fraction - fixed.fraction
-    zeros = np.maximum(live.trees.zero_lsbs - dropped, 0)
+    zeros = np.maximum(live.trees.zero_lsbs - _dropped_bits(live), 0)
     return int(np.maximum(live.outputs.widths - zeros, 0)[live.alive].sum())
 
 

@@ -13,6 +13,8 @@ from trigger_prune.errors import CostError
 from trigger_prune.fixed_point import FixedPoint, Overflow
 
 Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+Channels = tuple[FixedPoint | None, ...]
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,8 @@ class LiveLayer:
     alive     ``(out,)``, outputs that vary and that something later uses; only they have adders
     trees     their adder trees
     sums      range of every output's accumulator code, ``(out,)``
-    outputs   range of every output's code in the output type (in accumulator codes where there is none), ``(out,)``
+    outputs   range of every output's code in the output type, or its channel's own where channels differ (in
+              accumulator codes where there is none), ``(out,)``
     """
 
     layer: WeightLayer
@@ -46,7 +49,8 @@ def live_layers(spec: NetworkSpec) -> tuple[LiveLayer, ...]:
     sums: list[Ranges] = []
     outputs: list[Ranges] = []
     for i, layer in enumerate(layers):
-        known = i > 0 and layers[i - 1].output_type == layer.input_type
+        before = layers[i - 1]
+        known = i > 0 and before.output_type == layer.input_type and _fits(before.output_channels, layer.input_channels)
         inputs.append(_input_ranges(layer, outputs[-1] if known else None))
         sums.append(_sum_ranges(layer, inputs[-1]))
         outputs.append(_convert(sums[-1], layer))
@@ -89,9 +93,31 @@ def _accumulator_codes(layer: WeightLayer) -> tuple[NDArray[np.int64], NDArray[n
     """Weights ``(out, n)`` and biases ``(out,)`` in units that make every product an accumulator code."""
     fraction = layer.accumulator_fraction
     shift = fraction - layer.input_type.fraction - layer.weight_type.fraction
-    weight = layer.weight.astype(np.int64).reshape(len(layer.weight), -1) << shift
+    weight = layer.weight.astype(np.int64)
+    if layer.input_channels:
+        # a channel on a coarser grid: the zeros below its LSB move into its weights
+        coarser = [layer.input_type.fraction - t.fraction if t else 0 for t in layer.input_channels]
+        weight = weight << _by_weight(layer, np.array(coarser, dtype=np.int64))
+    weight = weight.reshape(len(weight), -1) << shift
     bias = layer.bias.astype(np.int64) << max(fraction - layer.bias_type.fraction, 0)
     return weight, bias
+
+
+def _by_weight(layer: WeightLayer, values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """One value per input (channel), broadcastable to the weight ``(out, in / groups, ...)``."""
+    out, per_group = layer.weight.shape[:2]
+    group = np.arange(out) // (out // layer.groups)
+    chosen = values[group[:, None] * per_group + np.arange(per_group)]
+    shaped: NDArray[np.int64] = chosen.reshape(*chosen.shape, *[1] * (layer.weight.ndim - 2))
+    return shaped
+
+
+def _fits(written: Channels, read: Channels) -> bool:
+    """Whether the channels that a layer writes are those that the next one reads, flattened or not."""
+    if not written or not read:
+        return written == read
+    repeat = len(read) // len(written)
+    return tuple(fixed for fixed in written for _ in range(repeat)) == read
 
 
 def _trees(layer: WeightLayer, alive: Bools, inputs: Ranges) -> AdderTrees:
@@ -117,6 +143,9 @@ def _input_ranges(layer: WeightLayer, incoming: Ranges | None) -> Ranges:
     """Range of the input of every weight: ``(n,)`` for dense, ``(out, in / groups * kernel)`` for convolutions."""
     n_in, fixed = channels_in(layer), layer.input_type
     low, high = np.full(n_in, fixed.min_code), np.full(n_in, fixed.max_code)
+    if layer.input_channels:
+        low = np.array([t.min_code if t else 0 for t in layer.input_channels])
+        high = np.array([t.max_code if t else 0 for t in layer.input_channels])
     if incoming is not None and n_in % incoming.low.size == 0:
         repeat = n_in // incoming.low.size
         if repeat == 1 or layer.kind == "dense":
@@ -139,7 +168,20 @@ def _convert(sums: Ranges, layer: WeightLayer) -> Ranges:
     fixed = layer.output_type
     if fixed is None:
         return Ranges(low, high)
-    lsb = 2.0**-layer.accumulator_fraction
+    if not layer.output_channels:
+        return _converted(low, high, fixed, layer.accumulator_fraction)
+    parts = [
+        _converted(low[channel : channel + 1], high[channel : channel + 1], each, layer.accumulator_fraction)
+        if each
+        else Ranges(np.zeros(1, np.int64), np.zeros(1, np.int64))
+        for channel, each in enumerate(layer.output_channels)
+    ]
+    return Ranges(np.concatenate([part.low for part in parts]), np.concatenate([part.high for part in parts]))
+
+
+def _converted(low: Ints, high: Ints, fixed: FixedPoint, accumulator_fraction: int) -> Ranges:
+    """Codes in ``fixed`` of the accumulator codes from ``low`` to ``high``."""
+    lsb = 2.0**-accumulator_fraction
     width = min(52, 64 + fixed.fraction)  # wide enough for any accumulator
     free = FixedPoint(width, width - fixed.fraction, True, fixed.rounding, Overflow.AP_SAT)
     first, last = free.to_code(low * lsb), free.to_code(high * lsb)

@@ -31,6 +31,8 @@ class WeightLayer:
     relu          whether a ReLU sits between the sum and the conversion
     positions     how many output positions are computed in parallel (1 for dense, out_length for conv)
     input_size, output_size, stride     spatial, of a convolution; () = not known (and for dense)
+    input_channels, output_channels     types of the single channels where they differ (None: always 0), of which
+                  input_type and output_type are the hull; () otherwise
     """
 
     name: str
@@ -47,6 +49,8 @@ class WeightLayer:
     input_size: tuple[int, ...] = ()
     output_size: tuple[int, ...] = ()
     stride: tuple[int, ...] = ()
+    input_channels: tuple[FixedPoint | None, ...] = ()
+    output_channels: tuple[FixedPoint | None, ...] = ()
 
     @property
     def n_weights(self) -> int:
@@ -142,6 +146,8 @@ class NetworkSpec:
             digest.update(
                 repr((layer.input_type, layer.output_type, layer.relu, layer.positions, layer.groups)).encode()
             )
+            if layer.input_channels or layer.output_channels:
+                digest.update(repr((layer.input_channels, layer.output_channels)).encode())
             digest.update(np.ascontiguousarray(layer.weight, dtype="<i8").tobytes())
             digest.update(np.ascontiguousarray(layer.bias, dtype="<i8").tobytes())
         if self.pools:

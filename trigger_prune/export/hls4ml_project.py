@@ -18,8 +18,12 @@ import yaml
 from torch import fx
 
 from trigger_prune.errors import ExportError
+from trigger_prune.export.channels_last import to_channels_last
+from trigger_prune.export.hls4ml_repairs import repaired_hls4ml
+from trigger_prune.export.input_ports import give_ports, input_ports, split_features
 from trigger_prune.export.qonnx_model import to_qonnx
 from trigger_prune.export.quiet import quiet
+from trigger_prune.export.support import layouts, require_supported
 from trigger_prune.fixed_point import FixedPoint
 from trigger_prune.quantize.convert import input_shape_of, input_type_of
 from trigger_prune.quantize.describe import describe_network
@@ -36,6 +40,9 @@ _KEYWORD_TEXT = (
 )
 _KEYWORDS = frozenset(_KEYWORD_TEXT.split())
 _WEIGHT_LAYERS = ("MatMul", "Dense", "Conv")
+_WEIGHT_CLASS = re.compile(r"Dense|Conv")
+_DA4ML = "trigger_prune[da]"
+"""Not hls4ml[da]: that asks for a release of da4ml that compiles for minutes."""
 _STAMP_DIGITS = 8
 
 
@@ -61,14 +68,15 @@ def write_hls4ml_project(
         raise ExportError(
             f"{out_dir} exists already", hint="choose a new folder; an existing project is never overwritten"
         )
+    require_supported(network, target, backend)
     model = to_qonnx(network)
     out_dir.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{out_dir.name}.", dir=out_dir.parent))
     project = scratch / "project"
     try:
-        with quiet():
+        with quiet(), repaired_hls4ml():
             hls_model = _convert(network, model, project, target, name, backend, trace)
-            _require_layout(hls_model, _layouts(network, target))
+            _require_layout(hls_model, layouts(network, target))
             hls_model.write()
         _tidy(project, describe_network(network).content_hash()[:_STAMP_DIGITS])
         project.rename(out_dir)
@@ -79,7 +87,7 @@ def write_hls4ml_project(
     except ModuleNotFoundError as error:
         raise ExportError(
             f"strategy {target.strategy} of hls4ml needs the package {error.name}",
-            hint="pip install 'hls4ml[da]', or choose another target.strategy",
+            hint=f"pip install '{_DA4ML}', or choose another target.strategy",
         ) from error
     except Exception as error:
         # hls4ml raises plain Exception, AssertionError, KeyError and others for what it cannot convert.
@@ -102,34 +110,41 @@ def project_inputs(features: np.ndarray[Any, Any], *, last: bool) -> np.ndarray[
     return np.ascontiguousarray(np.moveaxis(features, 1, -1) if last else features)
 
 
+def port_inputs(network: fx.GraphModule, features: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
+    """What each input of the project of ``network`` gets of ``features`` ``(events, channels, ...)``."""
+    last = channels_last(network)
+    return [project_inputs(part, last=last) for part in split_features(features, input_ports(network))]
+
+
 def _convert(
     network: fx.GraphModule, qonnx_model: Any, out_dir: Path, target: Target, name: str, backend: str, trace: bool
 ) -> Any:
     import hls4ml
     from qonnx.core.modelwrapper import ModelWrapper
-    from qonnx.transformation.channels_last import ConvertToChannelsLastAndClean
     from qonnx.transformation.gemm_to_matmul import GemmToMatMul
     from qonnx.util.cleanup import cleanup_model
 
     model = cleanup_model(ModelWrapper(qonnx_model))
+    model = ModelWrapper(give_ports(model.model, input_ports(network)))
     if channels_last(network):
-        model = model.transform(ConvertToChannelsLastAndClean(make_input_channels_last=True))
+        model = cleanup_model(ModelWrapper(to_channels_last(model.model)))
     # hls4ml has no handler for Gemm.
     model = cleanup_model(model.transform(GemmToMatMul()))
     config = hls4ml.utils.config_from_onnx_model(model.model, granularity="name", backend=backend)
     config["Model"]["Strategy"] = target.strategy
     config["Model"]["ReuseFactor"] = target.reuse_factor
-    layouts = _layouts(network, target)
+    wanted = layouts(network, target)
     weighted = [keys for layer, keys in config["LayerName"].items() if layer.startswith(_WEIGHT_LAYERS)]
-    if len(weighted) != len(layouts):
-        raise ExportError(f"hls4ml sees {len(weighted)} weight layers, the network has {len(layouts)}")
-    for layout, keys in zip(layouts, weighted, strict=True):
+    if len(weighted) != len(wanted):
+        raise ExportError(f"hls4ml sees {len(weighted)} weight layers, the network has {len(wanted)}")
+    for layout, keys in zip(wanted, weighted, strict=True):
         keys["Strategy"], keys["ReuseFactor"] = layout.strategy, layout.reuse_factor
     for keys in config["LayerName"].values():
         if trace:
             keys["Trace"] = True
     config["Model"]["TraceOutput"] = trace
-    config["LayerName"][model.graph.input[0].name]["Precision"] = {"result": hls4ml_type(input_type_of(network))}
+    for port in model.graph.input:
+        config["LayerName"][port.name]["Precision"] = {"result": hls4ml_type(input_type_of(network))}
     return hls4ml.converters.convert_from_onnx_model(
         model.model,
         output_dir=str(out_dir),
@@ -142,32 +157,15 @@ def _convert(
     )
 
 
-def _layouts(network: fx.GraphModule, target: Target) -> list[LayerLayout]:
-    """Layout of every weight layer, in order of computation."""
-    names = [layer.name for layer in describe_network(network).layers]
-    unknown = [entry.layer for entry in target.layers if entry.layer not in names]
-    if unknown:
-        raise ExportError(f"the target lays out {', '.join(unknown)}", hint=f"weight layers: {', '.join(names)}")
-    return [target.layout(name) for name in names]
-
-
-def _require_layout(hls_model: Any, layouts: list[LayerLayout]) -> None:
+def _require_layout(hls_model: Any, asked: list[LayerLayout]) -> None:
     """Refuse a project in which hls4ml replaced what the target asks for; it only prints a warning."""
-    laid_out = [layer for layer in hls_model.get_layers() if layer.weights and layer.get_attr("strategy") is not None]
-    for layer, wanted in zip(laid_out, layouts, strict=True):
+    laid_out = [layer for layer in hls_model.get_layers() if _WEIGHT_CLASS.search(layer.class_name)]
+    for layer, wanted in zip(laid_out, asked, strict=True):
         strategy, factor = layer.get_attr("strategy"), layer.get_attr("reuse_factor")
-        if factor != wanted.reuse_factor:
-            valid = hls_model.config.backend.get_valid_reuse_factors(
-                *hls_model.config.backend.get_layer_mult_size(layer)
-            )
+        if factor != wanted.reuse_factor or strategy.lower() != wanted.strategy.lower():
             raise ExportError(
-                f"reuse factor {wanted.reuse_factor} is not possible in layer {layer.name!r}: hls4ml would take "
-                f"{factor}",
-                hint=f"reuse factors of this layer: {', '.join(map(str, valid))}",
-            )
-        if strategy.lower() != wanted.strategy.lower():
-            raise ExportError(
-                f"strategy {wanted.strategy!r} is not possible in layer {layer.name!r}: hls4ml would take {strategy!r}"
+                f"layer {wanted.layer!r} is to have strategy {wanted.strategy} and reuse factor {wanted.reuse_factor}; "
+                f"hls4ml would build {strategy} and {factor}"
             )
 
 

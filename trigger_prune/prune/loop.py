@@ -30,6 +30,7 @@ from trigger_prune.prune.steps import (
     run_steps,
 )
 from trigger_prune.prune.trial import FailedTrial, Phase, PruneTrial
+from trigger_prune.quantize.state import load_network_state
 from trigger_prune.structure.masks import prunable_layers
 from trigger_prune.train.history import FitHistory
 
@@ -171,7 +172,7 @@ def _train(
     found: list[Candidate] = []
     for each in dict.fromkeys(wanted):
         number = rounds.next_round + len(found)
-        network.load_state_dict(start)
+        load_network_state(network, start)
         history = _tune(network, inputs, phase, each, number, on_epoch)
         found.append(Candidate(number, phase, history, state_of(network.cpu())))
     return found

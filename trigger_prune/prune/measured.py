@@ -15,6 +15,7 @@ from trigger_prune.errors import BudgetError
 from trigger_prune.prune.rounds import Rounds
 from trigger_prune.prune.trial import FailedTrial, Phase, PruneTrial
 from trigger_prune.quantize.describe import describe_network
+from trigger_prune.quantize.state import load_network_state
 from trigger_prune.quantize.weights_only import is_weights_only, weight_counts
 from trigger_prune.structure._base import Groups
 from trigger_prune.structure.group_masks import removed_fraction
@@ -63,7 +64,8 @@ class LoopInputs:
 class PruneResult:
     """The chosen network, every trial (one is ``chosen``), the training history and the network of every round.
 
-    ``networks`` are state dicts of networks like ``network``; ``failures`` are rounds without a measured cost.
+    ``networks`` are states (``network_state``) of networks like ``network``; ``failures`` are rounds without a measured
+    cost.
     """
 
     network: fx.GraphModule
@@ -169,7 +171,7 @@ def choose(network: fx.GraphModule, rounds: Rounds, budget: Budget) -> PruneResu
     if not within:
         raise unmet(rounds.trials, budget)
     best = max(within, key=lambda index: rounds.trials[index].validation_merit)
-    network.load_state_dict(rounds.networks[best])
+    load_network_state(network, rounds.networks[best])
     trials = tuple(replace(trial, chosen=index == best) for index, trial in enumerate(rounds.trials))
     return PruneResult(
         network,

@@ -44,7 +44,7 @@ def ramp_plan(config: PruneConfig, groups: Groups | None, sparsity: float, *, la
     return RampPlan(
         sparsity,
         criterion=config.criterion,
-        scope="global" if config.scope == "solver" else config.scope,
+        scope="layer" if config.scope == "layer" else "global",
         schedule="cubic" if last_cut and config.schedule == "adaptive" else config.schedule,
         groups=groups,
         layer_sparsity=config.layer_sparsity or None,

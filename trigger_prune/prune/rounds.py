@@ -17,6 +17,7 @@ from torch import Tensor, fx
 from trigger_prune.errors import ReportFormatError
 from trigger_prune.prune.trial import FailedTrial, Phase, PruneTrial
 from trigger_prune.quantize.describe import describe_network
+from trigger_prune.quantize.state import network_state
 from trigger_prune.quantize.weights_only import content_hash, is_weights_only
 from trigger_prune.target import LayerLayout
 from trigger_prune.train.history import FitHistory
@@ -28,7 +29,7 @@ _FILE = "rounds.pt"
 class Candidate:
     """A fine-tuned network whose cost is not measured yet.
 
-    network     its ``state_dict``
+    network     its ``network_state``
     layouts     of layers that differ from the target
     predicted   cost that the solver expects
     """
@@ -43,7 +44,7 @@ class Candidate:
 
 @dataclass
 class Rounds:
-    """Per measured round: the trial, the training history, and the network's ``state_dict``; and the failed rounds.
+    """Per measured round: the trial, the training history, and the ``network_state``; and the failed rounds.
 
     steps     numbers of the rounds that were trained side by side, each for another aim; one number where there is one
               candidate
@@ -86,8 +87,8 @@ class Rounds:
 
 
 def state_of(network: fx.GraphModule) -> dict[str, Tensor]:
-    """A copy of the network's weights and masks."""
-    return {name: value.detach().clone() for name, value in network.state_dict().items()}
+    """A copy of the network's weights, masks and types."""
+    return network_state(network)
 
 
 def start_key(network: fx.GraphModule) -> str:

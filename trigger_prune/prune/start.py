@@ -7,9 +7,10 @@ from pathlib import Path
 
 from torch import fx
 
-from trigger_prune.config.project import PruneConfig
+from trigger_prune.config.project import LearnConfig, PruneConfig
 from trigger_prune.prune.budget.estimators import LayerEstimator
 from trigger_prune.prune.budget.loop import SolverInputs, solve_to_budget
+from trigger_prune.prune.learned.loop import learn_to_budget
 from trigger_prune.prune.loop import prune_to_budget
 from trigger_prune.prune.measured import LoopInputs, OnEpoch, PruneResult
 from trigger_prune.prune.tolerance import prune_within_tolerance
@@ -22,18 +23,30 @@ def prune(
     inputs: LoopInputs,
     estimator: Callable[[], LayerEstimator],
     *,
+    learn: LearnConfig | None = None,
     scratch: Path | None = None,
     on_epoch: OnEpoch = None,
     on_trial: Callable[[PruneTrial], None] | None = None,
     on_failure: Callable[[FailedTrial], None] | None = None,
 ) -> PruneResult:
-    """A pruned copy of ``network``: to the budget by one ranking or by the solver, or within a tolerance.
+    """A pruned copy of ``network``: to the budget by one ranking, the solver or learned widths, or within a tolerance.
 
     estimator   makes what predicts a layer's cost, for the solver
+    learn       how widths are trained (default: ``LearnConfig()``)
     """
     config = inputs.config
     if config.goal == "tolerance":
         return prune_within_tolerance(network, inputs, on_epoch=on_epoch, on_trial=on_trial)
+    if config.scope == "learned":
+        return learn_to_budget(
+            network,
+            inputs,
+            learn or LearnConfig(),
+            scratch=scratch,
+            on_epoch=on_epoch,
+            on_trial=on_trial,
+            on_failure=on_failure,
+        )
     if config.scope != "solver":
         return prune_to_budget(
             network, inputs, scratch=scratch, on_epoch=on_epoch, on_trial=on_trial, on_failure=on_failure

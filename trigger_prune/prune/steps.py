@@ -6,7 +6,6 @@ reports are made on another machine, goes on with the measurement and trains not
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from trigger_prune.errors import (
 from trigger_prune.prune.measured import LoopInputs, PruneResult, choose, measure, worst_excess
 from trigger_prune.prune.rounds import Candidate, Rounds
 from trigger_prune.prune.trial import FailedTrial, PruneTrial
+from trigger_prune.quantize.state import load_network_state, network_state
 from trigger_prune.quantize.weights_only import weight_counts
 from trigger_prune.target import Budget
 
@@ -106,7 +106,7 @@ def measure_pending(
     wrong: WrongReportError | None = None
     last_error: TriggerPruneError | None = None
     for candidate in tuple(rounds.pending):
-        network.load_state_dict(candidate.network)
+        load_network_state(network, candidate.network)
         target = replace(inputs.target, layers=candidate.layouts)
         try:
             trial = measure(network, inputs, candidate.phase, candidate.round, target)
@@ -168,17 +168,17 @@ def run_steps(
     Raises what measuring raises for the third time in a row while no network within the budget is known (later that is
     a warning), BudgetError when no network could be measured or none is within the budget.
     """
-    unpruned = copy.deepcopy(network.state_dict())
+    unpruned = network_state(network)
     while True:
         if not rounds.pending:
             measured = decisive_trials(rounds, inputs.budget)
-            network.load_state_dict(rounds.network_of(measured[-1]) if measured else unpruned)
+            load_network_state(network, rounds.network_of(measured[-1]) if measured else unpruned)
             step = next_step(measured)
             if step is None:
                 break
             require_tool(inputs)
             if step.afresh:
-                network.load_state_dict(unpruned)
+                load_network_state(network, unpruned)
             rounds.begin(step.train())
             listeners.saved()
         error = measure_pending(network, rounds, inputs, listeners)

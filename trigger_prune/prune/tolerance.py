@@ -12,6 +12,7 @@ from trigger_prune.prune.measured import LoopInputs, OnEpoch, PruneResult, measu
 from trigger_prune.prune.plan_of import ramp_plan
 from trigger_prune.prune.search import search_sparsity
 from trigger_prune.prune.trial import Phase, PruneTrial
+from trigger_prune.quantize.state import network_state
 
 
 def prune_within_tolerance(
@@ -45,7 +46,7 @@ def prune_within_tolerance(
         trial = measure(tried.state.network, inputs, phase, number)
         trials.append(replace(trial, chosen=tried is found.best))
         histories.append(tried.state.history)
-        networks.append({name: value.detach().clone() for name, value in tried.state.network.state_dict().items()})
+        networks.append(network_state(tried.state.network))
         if on_trial is not None:
             on_trial(trials[-1])
     chosen = next(trial for trial in trials if trial.chosen)

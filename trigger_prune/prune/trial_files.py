@@ -17,6 +17,7 @@ from trigger_prune.prune.trial import PruneTrial
 from trigger_prune.quantize.checkpoint import save_network
 from trigger_prune.quantize.convert import input_type_of
 from trigger_prune.quantize.layers import weight_layers
+from trigger_prune.quantize.state import load_network_state
 
 TRIALS = "trials"
 """Folder of the table ``trials.csv`` (and ``trials.parquet``, where pyarrow is installed) and of the networks."""
@@ -37,7 +38,7 @@ def save_trials(result: PruneResult, folder: Path, config: Mapping[str, Any]) ->
     bits = {name: layer.weight_type.width for name, layer in weight_layers(network).items()}
     rows = []
     for trial, state in zip(result.trials, result.networks, strict=True):
-        network.load_state_dict(state)
+        load_network_state(network, state)
         save_network(network, folder / network_file(trial.round))
         rows.append({**trial_row(trial), "input_bits": input_type_of(network).width, "weight_bits": json.dumps(bits)})
     for failure in result.failures:

@@ -13,13 +13,20 @@ from torch import Tensor, fx, nn
 
 from trigger_prune.errors import ArtefactError, FixedPointError
 from trigger_prune.fixed_point import FixedPoint
-from trigger_prune.quantize.convert import QUANTISED, build_structure, input_shape_of, input_type_of
-from trigger_prune.quantize.layers import FixedQuantizer, weight_layers
+from trigger_prune.quantize.convert import (
+    INPUT_QUANTIZER,
+    QUANTISED,
+    build_structure,
+    input_shape_of,
+    input_type_of,
+    insert_input_quantizer,
+)
+from trigger_prune.quantize.layers import QUANTIZERS, ChannelQuantizer, FixedQuantizer, weight_layers
 from trigger_prune.quantize.weights_only import head_counts, is_weights_only, rebuilt
 
-_FORMAT = 3
-_READABLE = (2, _FORMAT)
-"""Format 2 knows nothing of shapes: only input features can be gone there."""
+_FORMAT = 4
+_READABLE = (2, 3, _FORMAT)
+"""Format 2 knows nothing of shapes: only input features can be gone there. Format 3 has one type per wire."""
 
 
 def save_network(network: nn.Module, path: Path) -> None:
@@ -35,7 +42,7 @@ def save_network(network: nn.Module, path: Path) -> None:
         "groups": {name: getattr(layer, "groups", 1) for name, layer in weight_layers(network).items()},
         "full_shapes": {name: list(shape) for name, shape in _full_shapes(network).items()},
         "activation_types": {
-            name: str(module.fixed) for name, module in network.named_modules() if isinstance(module, FixedQuantizer)
+            name: _type_texts(module) for name, module in network.named_modules() if isinstance(module, QUANTIZERS)
         },
         "frozen": [name for name, layer in weight_layers(network).items() if not layer.weight.requires_grad],
         "batch_norm_scales": {name: v.cpu() for name, v in _scales(network).items()},
@@ -65,6 +72,8 @@ def load_network(path: Path, model: nn.Module) -> Any:
     try:
         if isinstance(network, fx.GraphModule):
             network.meta["batch_norm_scales"] = stored["batch_norm_scales"]
+            if INPUT_QUANTIZER in stored["activation_types"]:
+                insert_input_quantizer(network)
             _fill(network, stored)
         else:
             network = rebuilt(model, stored, _take_over_shape)
@@ -94,7 +103,7 @@ def _read(path: Path) -> dict[str, Any]:
                 name: (FixedPoint.parse(weight), FixedPoint.parse(bias))
                 for name, (weight, bias) in payload["weight_types"].items()
             },
-            "activation_types": {name: FixedPoint.parse(text) for name, text in payload["activation_types"].items()},
+            "activation_types": {name: _parsed(text) for name, text in payload["activation_types"].items()},
             "frozen": set(payload["frozen"]),
             "groups": {} if payload["format"] == 2 else dict(payload["groups"]),
             "full_shapes": {} if payload["format"] == 2 else dict(payload["full_shapes"]),
@@ -118,6 +127,19 @@ def _read(path: Path) -> dict[str, Any]:
         ) from error
 
 
+def _type_texts(quantizer: nn.Module) -> str | list[str | None]:
+    """One type, or one per channel (None: nothing is left of it)."""
+    if isinstance(quantizer, ChannelQuantizer):
+        return [None if fixed is None else str(fixed) for fixed in quantizer.types]
+    return str(quantizer.fixed)
+
+
+def _parsed(text: str | list[str | None]) -> FixedPoint | list[FixedPoint | None]:
+    if isinstance(text, str):
+        return FixedPoint.parse(text)
+    return [None if each is None else FixedPoint.parse(each) for each in text]
+
+
 def _fill(network: fx.GraphModule, stored: dict[str, Any]) -> None:
     """Quantisers, quantised layers and weights into the bare structure, in place. Raises ValueError for a misfit."""
     modules = dict(network.named_modules())
@@ -129,8 +151,8 @@ def _fill(network: fx.GraphModule, stored: dict[str, Any]) -> None:
     ):
         if own != set(given):
             raise ValueError(f"{what} {sorted(given)} in the file, {sorted(own)} in the model")
-    for name, fixed in stored["activation_types"].items():
-        network.set_submodule(name, FixedQuantizer(fixed))
+    for name, types in stored["activation_types"].items():
+        network.set_submodule(name, ChannelQuantizer(types) if isinstance(types, list) else FixedQuantizer(types))
     for name, (weight_type, bias_type) in stored["weight_types"].items():
         twin = QUANTISED[type(modules[name])](modules[name], weight_type, bias_type)
         twin.weight.requires_grad_(name not in stored["frozen"])

@@ -19,6 +19,9 @@ from trigger_prune.quantize.wires import require_type, wire_types
 QUANTISED: dict[Any, Any] = {nn.Linear: QuantLinear, nn.Conv1d: QuantConv1d, nn.Conv2d: QuantConv2d}
 """Each kind of weight layer and its quantised twin."""
 
+INPUT_QUANTIZER = "input_quant"
+"""Name of the quantiser of the network's inputs, which only networks with learned widths have."""
+
 _CHUNK_EVENTS = 1024
 _WIRE_VALUES = 4_000_000
 """Calibration stops collecting the values of a wire after so many: enough for any range, and they fit in memory."""
@@ -72,6 +75,17 @@ def build_structure(model: nn.Module, input_type: FixedPoint, input_shape: tuple
     network.meta["input_shape"] = input_shape
     _insert_quantizers(network)
     return network
+
+
+def insert_input_quantizer(network: fx.GraphModule) -> None:
+    """Put an identity named ``INPUT_QUANTIZER`` behind the network's input, where a quantiser can take its place."""
+    source = next(node for node in network.graph.nodes if node.op == "placeholder")
+    network.add_submodule(INPUT_QUANTIZER, nn.Identity())
+    with network.graph.inserting_after(source):
+        quantizer = network.graph.call_module(INPUT_QUANTIZER, (source,))
+    source.replace_all_uses_with(quantizer, delete_user_cb=lambda user: user is not quantizer)
+    network.graph.lint()
+    network.recompile()
 
 
 def input_type_of(network: nn.Module) -> FixedPoint:
@@ -173,7 +187,7 @@ def _quantize_layer(network: fx.GraphModule, node: fx.Node, weight_bits: int, ro
     else:
         weight_type = _frozen_type(weight)
     fraction = require_type(wire_types(network), node.all_input_nodes[0]).fraction + weight_type.fraction
-    following = _following_quantizer(network, node)
+    following = following_quantizer(network, node)
     bias = None
     if layer.bias is not None:
         if rounding is Rounding.AP_TRN and following is not None and following.fraction < fraction:
@@ -185,14 +199,14 @@ def _quantize_layer(network: fx.GraphModule, node: fx.Node, weight_bits: int, ro
     network.set_submodule(str(node.target), twin)
 
 
-def _following_quantizer(network: fx.GraphModule, node: fx.Node) -> FixedPoint | None:
+def following_quantizer(network: fx.GraphModule, node: fx.Node) -> FixedPoint | None:
     """Type that the sum is converted to, with or without a ReLU in between; None for an output."""
     for user in node.users:
         module = module_of(network, user)
         if isinstance(module, FixedQuantizer):
             return module.fixed
         if isinstance(module, nn.ReLU) and len(node.users) == 1:
-            return _following_quantizer(network, user)
+            return following_quantizer(network, user)
     return None
 
 

@@ -12,8 +12,15 @@ from trigger_prune.errors import ModelError, UnsupportedLayerError
 from trigger_prune.fixed_point import FixedPoint
 from trigger_prune.quantize.convert import input_shape_of, input_type_of
 from trigger_prune.quantize.float_only import HINT
-from trigger_prune.quantize.graph import module_of
-from trigger_prune.quantize.layers import WEIGHT_LAYERS, FixedQuantizer, QuantConv1d, QuantLinear, QuantWeightLayer
+from trigger_prune.quantize.graph import PASS_THROUGH, module_of
+from trigger_prune.quantize.layers import (
+    QUANTIZERS,
+    WEIGHT_LAYERS,
+    ChannelQuantizer,
+    QuantConv1d,
+    QuantLinear,
+    QuantWeightLayer,
+)
 from trigger_prune.quantize.weights_only import is_weights_only
 from trigger_prune.quantize.wires import require_type, wire_types
 
@@ -97,7 +104,9 @@ def _describe_layer(
         bias=codes,
         bias_type=layer.bias_type,
         input_type=require_type(types, source),
-        output_type=quantizer.fixed if isinstance(quantizer, FixedQuantizer) else None,
+        output_type=quantizer.fixed if isinstance(quantizer, QUANTIZERS) else None,
+        input_channels=_channels_of(network, source),
+        output_channels=quantizer.types if isinstance(quantizer, ChannelQuantizer) else (),
         relu=relu,
         positions=1 if kind == "dense" else int(output_shape[2:].numel()),
         groups=1 if isinstance(layer, QuantLinear) else layer.groups,
@@ -105,3 +114,16 @@ def _describe_layer(
         output_size=() if isinstance(layer, QuantLinear) else tuple(map(int, output_shape[2:])),
         stride=() if isinstance(layer, QuantLinear) else tuple(map(int, layer.stride)),
     )
+
+
+def _channels_of(network: fx.GraphModule, source: fx.Node) -> tuple[FixedPoint | None, ...]:
+    """Types of the single channels of a wire, flattened ones repeated; () where all elements share one type."""
+    module = module_of(network, source)
+    if isinstance(module, ChannelQuantizer):
+        return module.types
+    before = source.all_input_nodes
+    if isinstance(module, (*PASS_THROUGH, nn.ReLU)) and len(before) == 1:
+        types = _channels_of(network, before[0])
+        positions = before[0].meta["tensor_meta"].shape[2:].numel() if isinstance(module, nn.Flatten) else 1
+        return tuple(fixed for fixed in types for _ in range(positions))
+    return ()

@@ -17,7 +17,8 @@ from torch.nn import functional
 from trigger_prune.errors import ModelError, UnsupportedLayerError
 from trigger_prune.quantize.batch_norm import NORMS, fold_batch_norm
 from trigger_prune.quantize.float_only import refuse_float_only
-from trigger_prune.quantize.layers import WEIGHT_LAYERS, FixedQuantizer
+from trigger_prune.quantize.input_slices import is_slice, normalise_slices
+from trigger_prune.quantize.layers import QUANTIZERS, WEIGHT_LAYERS
 
 
 @dataclass(frozen=True)
@@ -32,18 +33,19 @@ class LayerSupport:
 
 SUPPORTED: tuple[LayerSupport, ...] = (
     LayerSupport("Linear", "quantised weights", remark="on one vector per event"),
-    LayerSupport("Conv1d", "quantised weights", remark="without MaxPool1d"),
+    LayerSupport("Conv1d", "quantised weights"),
     LayerSupport("Conv2d", "quantised weights"),
     LayerSupport("BatchNorm1d", "folded into the layer before it"),
     LayerSupport("BatchNorm2d", "folded into the layer before it"),
     LayerSupport("ReLU", "followed by an activation quantiser"),
     LayerSupport("Flatten", "kept"),
-    LayerSupport("MaxPool1d", "kept", deploys=False, remark="no QONNX route through hls4ml"),
+    LayerSupport("MaxPool1d", "kept"),
     LayerSupport("MaxPool2d", "kept"),
     LayerSupport("Dropout", "removed after training"),
     LayerSupport("Identity", "removed"),
-    LayerSupport("add", "followed by an activation quantiser", deploys=False, remark="not proven yet"),
-    LayerSupport("cat", "kept", deploys=False, remark="along the feature axis; not proven yet"),
+    LayerSupport("add", "followed by an activation quantiser"),
+    LayerSupport("cat", "kept", remark="along the feature axis"),
+    LayerSupport("slice", "kept", remark="x[:, a:b] of the network's input; one port of the hls4ml project for each"),
 )
 
 PASS_THROUGH = (nn.Flatten, nn.MaxPool1d, nn.MaxPool2d)
@@ -61,7 +63,9 @@ _SHAPE_HINT = "use nn.Flatten; the graph may not depend on shapes"
 _HINTS = {
     "mean": _MEAN_HINT,
     "adaptiveavgpool1d": f"hls4ml converts it silently wrong; {_MEAN_HINT}",
+    "adaptiveavgpool2d": f"hls4ml converts it silently wrong; {_MEAN_HINT}",
     "avgpool1d": _MEAN_HINT,
+    "avgpool2d": _MEAN_HINT,
     "softmax": _LOGITS_HINT,
     "logsoftmax": _LOGITS_HINT,
     "sigmoid": _LOGITS_HINT,
@@ -85,7 +89,7 @@ _HINTS = {
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, (*WEIGHT_LAYERS, FixedQuantizer)) or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, (*WEIGHT_LAYERS, *QUANTIZERS)) or super().is_leaf_module(m, module_qualified_name)
 
 
 def trace(model: nn.Module) -> fx.GraphModule:
@@ -118,6 +122,7 @@ def prepare(model: nn.Module) -> fx.GraphModule:
     refuse_float_only(type(model).__name__, network)
     _calls_to_modules(network)
     _check_borders(network)
+    normalise_slices(network)
     _check_layers(network)
     for node in list(network.graph.nodes):
         if isinstance(module_of(network, node), _REMOVED):
@@ -208,7 +213,7 @@ def _check_borders(network: fx.GraphModule) -> None:
     if len(placeholders) != 1:
         raise UnsupportedLayerError(
             f"the network takes {len(placeholders)} inputs; exactly one is supported",
-            hint="concatenate the inputs into one array of features",
+            hint="concatenate the inputs into one array of features; x[:, :8] and x[:, 8:] are its parts",
         )
     output = next(node for node in network.graph.nodes if node.op == "output")
     if not isinstance(output.args[0], fx.Node):
@@ -227,7 +232,7 @@ def _check_layers(network: fx.GraphModule) -> None:
             _check_add(node)
         elif is_cat(node):
             _check_cat(node)
-        else:
+        elif not is_slice(node):
             _check_module(node, module_of(network, node), seen)
 
 

@@ -7,13 +7,15 @@ gradient passes straight through (FixedPoint.fake_quantize) and reaches kept wei
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trigger_prune.fixed_point import FixedPoint
+from trigger_prune.errors import FixedPointError
+from trigger_prune.fixed_point import FixedPoint, Overflow, Rounding
 
 
 class FixedQuantizer(nn.Module):
@@ -28,6 +30,60 @@ class FixedQuantizer(nn.Module):
 
     def extra_repr(self) -> str:
         return str(self.fixed)
+
+
+class ChannelQuantizer(nn.Module):
+    """Converts every channel (axis 1) of its input to a fixed-point type of its own.
+
+    ``types`` one per channel, all AP_TRN and of one overflow mode; None for a channel of which nothing is left: 0.
+    """
+
+    scale: Tensor
+    lowest: Tensor
+    codes: Tensor
+
+    def __init__(self, types: Sequence[FixedPoint | None]) -> None:
+        super().__init__()
+        kept = [fixed for fixed in types if fixed is not None]
+        if len({fixed.overflow for fixed in kept}) > 1 or any(f.rounding is not Rounding.AP_TRN for f in kept):
+            raise FixedPointError("the channels of a wire need AP_TRN and one overflow mode in common")
+        self.types = tuple(types)
+        self.wraps = bool(kept) and kept[0].overflow is Overflow.AP_WRAP
+        if kept and kept[0].overflow not in (Overflow.AP_WRAP, Overflow.AP_SAT):
+            raise FixedPointError(f"{kept[0].overflow} is not offered for single channels")
+        rows = [
+            (fixed.lsb, fixed.min_code, fixed.max_code - fixed.min_code + 1) if fixed else (1.0, 0, 1)
+            for fixed in types
+        ]
+        lsb, lowest, codes = (torch.tensor(column, dtype=torch.float64) for column in zip(*rows, strict=True))
+        self.register_buffer("scale", 1 / lsb, persistent=False)
+        self.register_buffer("lowest", lowest, persistent=False)
+        self.register_buffer("codes", codes, persistent=False)
+
+    @property
+    def fixed(self) -> FixedPoint:
+        """The narrowest type that holds every value of every channel."""
+        kept = [fixed for fixed in self.types if fixed is not None]
+        if not kept:
+            return FixedPoint(1, 1, False, Rounding.AP_TRN, Overflow.AP_SAT)
+        signed = any(fixed.signed for fixed in kept)
+        integer = max(fixed.integer + (signed and not fixed.signed) for fixed in kept)
+        fraction = max(fixed.fraction for fixed in kept)
+        return FixedPoint(integer + fraction, integer, signed, Rounding.AP_TRN, kept[0].overflow)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = (1, -1, *(1,) * (x.dim() - 2))
+        scale, lowest, codes = (t.to(x.dtype).reshape(shape) for t in (self.scale, self.lowest, self.codes))
+        code = torch.floor(x.detach() * scale)
+        if self.wraps:
+            kept = code - torch.floor((code - lowest) / codes) * codes
+        else:
+            kept = torch.minimum(torch.maximum(code, lowest), lowest + codes - 1)
+        rounded = kept / scale
+        return x + (rounded - x).detach() if x.requires_grad else rounded
+
+    def extra_repr(self) -> str:
+        return ", ".join("0" if fixed is None else str(fixed) for fixed in self.types)
 
 
 class _QuantisedWeights(nn.Module):
@@ -80,7 +136,8 @@ class QuantLinear(_QuantisedWeights, nn.Linear):
         return functional.linear(x, self.quantized_weight(), self.quantized_bias())
 
 
-def _conv_arguments(source: nn.Conv1d | nn.Conv2d) -> dict[str, Any]:
+def conv_arguments(source: nn.Conv1d | nn.Conv2d) -> dict[str, Any]:
+    """What a twin of a convolution is made with."""
     return {
         "in_channels": source.in_channels,
         "out_channels": source.out_channels,
@@ -100,7 +157,7 @@ class QuantConv1d(_QuantisedWeights, nn.Conv1d):
     """``nn.Conv1d`` with quantised, masked weight and quantised bias."""
 
     def __init__(self, source: nn.Conv1d, weight_type: FixedPoint, bias_type: FixedPoint) -> None:
-        nn.Conv1d.__init__(self, **_conv_arguments(source))
+        nn.Conv1d.__init__(self, **conv_arguments(source))
         self._take_over(source, weight_type, bias_type)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -112,7 +169,7 @@ class QuantConv2d(_QuantisedWeights, nn.Conv2d):
     """``nn.Conv2d`` with quantised, masked weight and quantised bias."""
 
     def __init__(self, source: nn.Conv2d, weight_type: FixedPoint, bias_type: FixedPoint) -> None:
-        nn.Conv2d.__init__(self, **_conv_arguments(source))
+        nn.Conv2d.__init__(self, **conv_arguments(source))
         self._take_over(source, weight_type, bias_type)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -122,6 +179,7 @@ class QuantConv2d(_QuantisedWeights, nn.Conv2d):
 
 QuantWeightLayer = QuantLinear | QuantConv1d | QuantConv2d
 WEIGHT_LAYERS = (QuantLinear, QuantConv1d, QuantConv2d)
+QUANTIZERS = (FixedQuantizer, ChannelQuantizer)
 
 
 def weight_layers(network: nn.Module) -> dict[str, QuantWeightLayer]:

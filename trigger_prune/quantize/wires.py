@@ -9,7 +9,8 @@ from torch import fx, nn
 from trigger_prune.errors import ModelError
 from trigger_prune.fixed_point import FixedPoint, Overflow, Rounding, bits_for_range
 from trigger_prune.quantize.graph import PASS_THROUGH, is_add, is_cat, module_of
-from trigger_prune.quantize.layers import FixedQuantizer
+from trigger_prune.quantize.input_slices import is_slice
+from trigger_prune.quantize.layers import QUANTIZERS
 
 
 def wire_types(network: fx.GraphModule) -> dict[fx.Node, FixedPoint]:
@@ -26,13 +27,13 @@ def _type_of(network: fx.GraphModule, node: fx.Node, types: dict[fx.Node, FixedP
     if node.op == "placeholder":
         return network.meta["input_type"]  # type: ignore[no-any-return]
     module = module_of(network, node)
-    if isinstance(module, FixedQuantizer):
+    if isinstance(module, QUANTIZERS):
         return module.fixed
     sources: Any = node.args[0] if is_cat(node) else [arg for arg in node.args if isinstance(arg, fx.Node)]
     known = [types[source] for source in sources if source in types] if node.op != "output" else []
     if not known or len(known) != len(sources):
         return None
-    if isinstance(module, (*PASS_THROUGH, nn.ReLU, nn.Identity)):
+    if isinstance(module, (*PASS_THROUGH, nn.ReLU, nn.Identity)) or is_slice(node):
         return known[0]
     if is_cat(node):
         return _hull(known)

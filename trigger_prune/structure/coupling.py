@@ -16,7 +16,7 @@ from trigger_prune.errors import ModelError
 from trigger_prune.quantize.batch_norm import NORMS
 from trigger_prune.quantize.convert import input_shape_of
 from trigger_prune.quantize.graph import is_add, is_cat, module_of
-from trigger_prune.quantize.layers import WEIGHT_LAYERS, FixedQuantizer, QuantLinear, QuantWeightLayer
+from trigger_prune.quantize.layers import QUANTIZERS, WEIGHT_LAYERS, QuantLinear, QuantWeightLayer
 
 Units = NDArray[np.int64]
 """Numbers of units, one per value of a wire."""
@@ -24,7 +24,7 @@ Units = NDArray[np.int64]
 OUTPUT = "it is an output of the network"
 """Reason to stay that comes before all others."""
 
-_ONE_BY_ONE = (nn.ReLU, nn.Identity, FixedQuantizer, nn.Dropout, nn.Dropout1d, nn.Dropout2d, *NORMS)
+_ONE_BY_ONE = (nn.ReLU, nn.Identity, *QUANTIZERS, nn.Dropout, nn.Dropout1d, nn.Dropout2d, *NORMS)
 _POOLS = (nn.MaxPool1d, nn.MaxPool2d)
 
 

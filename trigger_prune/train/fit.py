@@ -63,12 +63,14 @@ def fit(
     settings: FitSettings,
     *,
     on_step: Callable[[int, int], None] | None = None,
+    on_gradients: Callable[[int, int], None] | None = None,
     on_after_step: Callable[[torch.optim.Optimizer], None] | None = None,
     progress: Callable[[EpochRecord, int], None] | None = None,
 ) -> FitHistory:
     """Trains ``network`` in place and leaves it with the weights and buffers of the selected epoch.
 
     on_step(step, total_steps)   before the forward pass of every step, counted from 0 over all epochs
+    on_gradients(step, total)    after the backward pass of every step, before clipping: may add to the gradients
     on_after_step(optimizer)     after every optimiser step: AdamW moves a masked weight too (decay, momentum), so a
                                  pruning schedule puts it and its moments back here
     progress(record, epochs)     after every epoch
@@ -95,7 +97,7 @@ def fit(
         torch.manual_seed(settings.seed)
         network.to(settings.device)
         try:
-            loop = _Loop(network, train.to(settings.device), settings, on_step, on_after_step)
+            loop = _Loop(network, train.to(settings.device), settings, on_step, on_gradients, on_after_step)
             return _run_epochs(loop, validation.to(settings.device), progress)
         finally:
             network.to(home)
@@ -112,12 +114,14 @@ class _Loop:
         train: Batches,
         settings: FitSettings,
         on_step: Callable[[int, int], None] | None,
+        on_gradients: Callable[[int, int], None] | None,
         on_after_step: Callable[[torch.optim.Optimizer], None] | None,
     ) -> None:
         self.network = network
         self.train = train
         self.settings = settings
         self.on_step = on_step
+        self.on_gradients = on_gradients
         self.on_after_step = on_after_step
         self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(
@@ -142,6 +146,8 @@ class _Loop:
             self.optimizer.zero_grad(set_to_none=True)
             loss = self._loss(self.network(part.features), part)
             loss.backward()  # type: ignore[no-untyped-call]
+            if self.on_gradients is not None:
+                self.on_gradients(self.step, self.total_steps)
             if self.settings.gradient_clip_norm is not None:
                 nn.utils.clip_grad_norm_(self.parameters, self.settings.gradient_clip_norm)
             self.optimizer.step()

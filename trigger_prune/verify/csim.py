@@ -9,6 +9,7 @@ import math
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,25 +47,37 @@ def compile_csim(project: Path, work: Path, timeout_s: float = 600.0) -> Path:
 
 
 def run_csim(
-    compiled: Path, features: NDArray[Any], work: Path, timeout_s: float = 1800.0, processes: int | None = None
+    compiled: Path,
+    features: NDArray[Any] | Sequence[NDArray[Any]],
+    work: Path,
+    timeout_s: float = 1800.0,
+    processes: int | None = None,
 ) -> NDArray[np.float64]:
     """Outputs ``(events, outputs)`` of hls4ml's ``predict``; features in the memory order of the project.
 
-    Runs on all cores unless ``processes`` is given. Raises ToolError when a process fails, naming the signal when it
-    was killed by one.
+    A project of several inputs gets a list with an array for each (``export.hls4ml_project.port_inputs``). Runs on all
+    cores unless ``processes`` is given. Raises ToolError when a process fails, naming the signal when it was killed by
+    one.
     """
-    limit = processes or min(os.cpu_count() or 1, math.ceil(len(features) / _EVENTS_PER_PROCESS))
-    chunks = np.array_split(features, max(1, min(limit, len(features))))
-    names = [(work / f"csim_inputs_{k}.npy", work / f"csim_outputs_{k}.npy") for k in range(len(chunks))]
-    for (inputs, _), chunk in zip(names, chunks, strict=True):
-        np.save(inputs, chunk)
+    ports = [features] if isinstance(features, np.ndarray) else list(features)
+    n_events = len(ports[0])
+    limit = processes or min(os.cpu_count() or 1, math.ceil(n_events / _EVENTS_PER_PROCESS))
+    chunks = np.array_split(np.arange(n_events), max(1, min(limit, n_events)))
+    names = [(work / f"csim_inputs_{k}.npz", work / f"csim_outputs_{k}.npy") for k in range(len(chunks))]
+    for (inputs, _), rows in zip(names, chunks, strict=True):
+        _save_ports([port[rows] for port in ports], inputs)
     _run_workers(compiled, names, timeout_s, {})
-    outputs = [np.load(path).reshape(len(chunk), -1) for (_, path), chunk in zip(names, chunks, strict=True)]
+    outputs = [np.load(path).reshape(len(rows), -1) for (_, path), rows in zip(names, chunks, strict=True)]
     return np.concatenate(outputs).astype(np.float64)
 
 
 def csim_wires(
-    project: Path, event: NDArray[Any], work: Path, *, channels_last: bool, timeout_s: float = 600.0
+    project: Path,
+    event: NDArray[Any] | Sequence[NDArray[Any]],
+    work: Path,
+    *,
+    channels_last: bool,
+    timeout_s: float = 600.0,
 ) -> list[Wire]:
     """Wires of the C simulation for one event ``(1, ...)``: a copy of the project with a tap behind every layer.
 
@@ -73,10 +86,15 @@ def csim_wires(
     copy = _copy(project, work / "csim_tapped")
     insert_taps(_top_file(copy))
     _build(copy, timeout_s)
-    inputs, outputs, taps = (work / name for name in ("tap_input.npy", "tap_output.npy", "taps.txt"))
-    np.save(inputs, event.astype(np.float64))
+    inputs, outputs, taps = (work / name for name in ("tap_input.npz", "tap_output.npy", "taps.txt"))
+    ports = [event] if isinstance(event, np.ndarray) else list(event)
+    _save_ports([port.astype(np.float64) for port in ports], inputs)
     _run_workers(copy, [(inputs, outputs)], timeout_s, {TAP_FILE_VARIABLE: str(taps)})
     return read_taps(taps, channels_last=channels_last)
+
+
+def _save_ports(ports: list[NDArray[Any]], path: Path) -> None:
+    np.savez(path, **{f"port{k:02}": port for k, port in enumerate(ports)})  # type: ignore[arg-type]
 
 
 def _copy(project: Path, copy: Path) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
@@ -50,12 +50,14 @@ def verify_network(
     *,
     qonnx_events: int,
     progress: Callable[[str], None] | None = None,
+    only: Collection[str] | None = None,
 ) -> Verdict:
     """Run every representation on ``features`` ``(events, *input_shape)`` and count events whose bits differ.
 
     The reference is the fixed-point torch network in float64, where every sum is exact up to 53 bits; the torch network
     in float32, which training uses, is one of the pairs when the accumulator bound allows float32. qonnx sees the first
-    ``qonnx_events`` only. A representation that cannot run is a failure in the verdict; the others still run.
+    ``qonnx_events`` only. ``only`` names the representations to run (None: all). A representation that cannot run is a
+    failure in the verdict; the others still run.
 
     Raises VerificationError when there is nothing to compare: no events, events of another shape or off the input grid
     (the first one is named), accumulators beyond 53 bits.
@@ -73,7 +75,7 @@ def verify_network(
         events = Events(network, exported, features, min(qonnx_events, len(features)), double, Path(name))
         pairs = []
         for representation in IN_ORDER:
-            if not representation.count(events):
+            if not representation.count(events) or (only is not None and representation.name not in only):
                 continue
             if progress is not None:
                 progress(representation.name)

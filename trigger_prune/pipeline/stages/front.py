@@ -38,6 +38,7 @@ from trigger_prune.prune.budget.front import Front, FrontPoint, budget_front
 from trigger_prune.prune.budget.loop import SolverInputs
 from trigger_prune.prune.start import layouts_of
 from trigger_prune.prune.trial_files import trial_row, write_table
+from trigger_prune.quantize.state import load_network_state
 from trigger_prune.report.front_plot import draw_front
 from trigger_prune.target import Budget
 from trigger_prune.train.evaluate import Evaluation, evaluate
@@ -130,7 +131,7 @@ def _compute(context: StageContext) -> tuple[list[FrontRow], Front, Path]:
 
 def _network(front: Front, number: int) -> fx.GraphModule:
     network = copy.deepcopy(front.network)
-    network.load_state_dict(front.trials[number].state)
+    load_network_state(network, front.trials[number].state)
     return network
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import fx, nn
 
+from trigger_prune.config.project import LearnConfig
 from trigger_prune.pipeline.stage import Stage, StageContext
 from trigger_prune.pipeline.stages.prune_setup import prune_setup
 from trigger_prune.pipeline.stages.training import (
@@ -71,6 +72,7 @@ def _compute_prune(context: StageContext) -> Any:
             setup.network,
             setup.inputs,
             setup.estimator,
+            learn=_learn_settings(config),
             scratch=context.scratch,
             on_epoch=advance,
             on_trial=setup.report,
@@ -86,6 +88,13 @@ def _compute_prune(context: StageContext) -> Any:
     shared = {"prune": config.prune.model_dump(), "seed": config.seed, "target": setup.inputs.target.to_dict()}
     kept = tuple(setup.kept[index] for index in shrunk.kept_inputs)
     return Deployment(result, shrunk, kept, (*setup.dropped, *unread), shared, setup.kept)
+
+
+def _learn_settings(config: Any) -> LearnConfig:
+    """Section learn with the granularity of activations that the backend can build."""
+    learn: LearnConfig = config.learn
+    channel = config.prune.scope == "learned" and learn.per_channel(config.cost.backend)
+    return learn.model_copy(update={"activations": "channel" if channel else "tensor"})
 
 
 def _save_pruned(result: Any, folder: Path) -> None:
@@ -125,12 +134,12 @@ PRUNE: Stage[Any] = Stage(
     name="prune",
     title="prune until the measured cost meets the budget",
     inputs=("load", "teacher", "train", "quantize", "sensitivity"),
-    config_keys=(*MODEL_KEYS, *TRAIN_KEYS, "prune", "budget", "target", *COST_KEYS),
+    config_keys=(*MODEL_KEYS, *TRAIN_KEYS, "prune", "learn", "budget", "target", *COST_KEYS),
     limit_keys=COST_LIMITS,
     compute=_compute_prune,
     save=_save_pruned,
     load=_load_pruned,
     files=model_files,
     tools=("torch", "alkaid", "pyosys"),
-    version=3,
+    version=4,
 )

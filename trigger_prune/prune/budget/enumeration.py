@@ -1,10 +1,10 @@
 """All plans whose loss may still be below a ceiling, built layer by layer; an exact search and a beam search in one.
 
 A partial plan is kept while *every* row of bounds allows a completion: the loss and each limited quantity alone, and
-several sets of prices on the limits at once. A row's bound is what the partial plan has spent plus the exact smallest
-completion, which depends only on the options of the *frontier*: the layers that still have a neighbour ahead. (The
-resource-constrained shortest path with many Lagrangian bounds at once.) If more partial plans are left than memory and
-time allow, those with the largest bound go, and the smallest bound among them limits what is proven.
+many sets of prices on the limits at once (``label_bounds``). A row's bound is what the partial plan has spent plus the
+exact smallest completion, which depends only on the options of the *frontier*: the layers that still have a neighbour
+ahead. (The resource-constrained shortest path with many Lagrangian bounds at once.) If more partial plans are left than
+memory and time allow, those with the largest bound go, and the smallest bound among them limits what is proven.
 """
 
 from __future__ import annotations
@@ -16,17 +16,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from trigger_prune.prune.budget.label_bounds import MAX_PRICES, LabelBounds, Step, Values
 from trigger_prune.prune.budget.tables import Choice, Tables, feasible, total
 
-Values = npt.NDArray[np.float64]
 Path = tuple[tuple[int, ...], tuple[int, ...]]
 """Layers and pairs that the signal passes."""
 MAX_CELLS = 3_000_000
 """Largest table frontier x option x row."""
-
-
-BLOCK = 12
-"""Sets of prices that are tried at once; who fails them needs no further ones."""
+NARROW = 2000
+"""Partial plans per layer that are kept whatever the time, until the deadline."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,14 +44,6 @@ class Prices:
     paths: tuple[Path, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class _Step:
-    spent: Values  # [frontier before, option, quantity]
-    priced: Values  # [frontier before, option, row]
-    after: npt.NDArray[np.int64]  # [frontier before, option] -> frontier after
-    allowed: npt.NDArray[np.bool_]  # [frontier before, option]
-
-
 class Enumeration:
     """The tables of one problem and its rows of bounds; then any number of searches."""
 
@@ -61,19 +51,8 @@ class Enumeration:
         self.tables = tables
         top = tables.latency_limit or 0.0
         self.limits = np.concatenate([tables.limits, np.full(len(prices.paths), top)])
-        count = len(self.limits)
-        priced = np.concatenate([np.ones((len(prices.values), 1)), prices.values], axis=1)
-        # rows: the sets of prices, the loss alone, each limited quantity alone
-        self.weights = np.concatenate([priced, np.eye(1 + count)])
-        self.sets = len(priced)
-        self.offset = np.concatenate([prices.values @ self.limits, [0.0]])
-        alone = np.arange(self.sets, len(self.weights))
-        self.blocks = [np.concatenate([alone, np.arange(min(self.sets, BLOCK))])]
-        self.blocks += [np.arange(at, min(at + BLOCK, self.sets)) for at in range(BLOCK, self.sets, BLOCK)]
+        self.prices = prices.values
         self.steps = self._steps(prices.paths)
-        self.rest: list[Values] = []
-        if self.steps:
-            self._complete()
 
     def _quantities(self, paths: Sequence[Path]) -> tuple[list[Values], list[Values]]:
         """Loss and limited quantities: [option, 1 + limit] per layer, [option, option, 1 + limit] per pair."""
@@ -87,7 +66,7 @@ class Enumeration:
             between.append(np.stack([pair.loss, *pair.cost, *on_path], axis=-1))
         return own, between
 
-    def _steps(self, paths: Sequence[Path]) -> list[_Step]:
+    def _steps(self, paths: Sequence[Path]) -> list[Step]:
         """One step per layer; empty if a table would be too large."""
         sizes = self.tables.sizes
         own, between = self._quantities(paths)
@@ -102,12 +81,13 @@ class Enumeration:
         for _, pair in telling:
             for layer, other in ((pair.first, pair.second), (pair.second, pair.first)):
                 last[layer] = max(last[layer], place[other])
+        rows = 1 + len(self.limits) + MAX_PRICES
         frontier: list[int] = []
         steps = []
         for layer in self.order:
             size = sizes[layer]
             shape = tuple(sizes[other] for other in frontier)
-            if int(np.prod(shape)) * size * len(self.weights) > MAX_CELLS:
+            if int(np.prod(shape)) * size * rows > MAX_CELLS:
                 return []
             grid = np.indices((*shape, size)).reshape(len(shape) + 1, -1)
             position = dict(zip([*frontier, layer], grid, strict=True))
@@ -124,58 +104,43 @@ class Enumeration:
                 after = after * sizes[other] + position[other]
             shape_of = (-1, size)
             steps.append(
-                _Step(
+                Step(
                     spent.reshape(*shape_of, spent.shape[1]),
-                    (spent @ self.weights.T).reshape(*shape_of, len(self.weights)),
                     after.reshape(shape_of),
                     allowed.reshape(shape_of),
+                    bool(allowed.all()),
                 )
             )
             frontier = following
         return steps
 
-    def _complete(self) -> None:
-        """Smallest completion of every row, [frontier, row] after each layer, from the last layer backwards."""
-        self.rest = [np.zeros((1, len(self.weights)))]
-        for step in reversed(self.steps):
-            later = step.priced + self.rest[0][step.after]
-            later[~step.allowed] = np.inf
-            self.rest.insert(0, later.min(1))
-
     def search(self, ceiling: float, *, width: int, deadline: float) -> Enumerated:
-        """Look for plans with a loss of at most ``ceiling``.
+        """Look for plans with a loss below ``ceiling``.
 
-        ``width``: partial plans kept per layer. ``deadline`` (``time.monotonic``): afterwards only one per layer.
+        ``width``: partial plans kept per layer; a narrow search is for plans, so it fits no prices. ``deadline``
+        (``time.monotonic``): fewer are kept so as to meet it, afterwards only one per layer.
         """
-        slack = 1e-9 * np.maximum(1.0, np.abs(self.limits))
-        highest = np.concatenate([ceiling + self.offset, self.limits + slack])
-        offset = np.concatenate([self.offset, np.full(len(self.limits), np.inf)])  # a limit alone bounds no loss
+        bounds = LabelBounds(self.steps, self.limits, self.prices, ceiling)
+        clock = _Clock(deadline)
         bound = ceiling
-        block_weights = [np.ascontiguousarray(self.weights[rows].T) for rows in self.blocks]
         spent = np.zeros((1, 1 + len(self.limits)))
         state = np.zeros(1, dtype=np.int64)
         history = []
-        for step, rest in zip(self.steps, self.rest[1:], strict=True):
-            # one row alone leaves few of the extensions, then all rows are worth their time
-            first = (spent @ self.weights[0])[:, None] + step.priced[state, :, 0] + rest[step.after[state], 0]
-            parent, option = np.nonzero((first <= highest[0]) & step.allowed[state])
-            before = state[parent]
-            state = step.after[before, option]
-            spent = spent[parent] + step.spent[before, option]
-            priced = np.full(len(parent), -np.inf)
-            for rows, weights in zip(self.blocks, block_weights, strict=True):
-                least = spent @ weights
-                least += rest[:, rows][state]
-                keep = np.flatnonzero((least <= highest[rows]).all(1))
-                least = least[keep] - offset[rows]
-                priced = np.maximum(priced[keep], least.max(1))
+        for number, step in enumerate(self.steps):
+            parent, option = bounds.extend(number, spent, state)
+            spent = spent[parent] + step.spent[state[parent], option]
+            state = step.after[state[parent], option]
+            keep, priced = bounds.cut(number, spent, state)
+            parent, option, state, spent = parent[keep], option[keep], state[keep], spent[keep]
+            most = clock.affordable(width, len(parent), len(self.steps) - number)
+            if width > NARROW and most > 1 and bounds.worth_fitting(number, len(parent)):
+                keep, fitted = bounds.fit(number, spent, state)
+                priced = np.maximum(priced[keep], fitted)
                 parent, option, state, spent = parent[keep], option[keep], state[keep], spent[keep]
-            if time.monotonic() > deadline:
-                width = 1
-            if len(parent) > width:
-                order = np.argpartition(priced, width)
-                bound = min(bound, float(priced[order[width:]].min()))
-                keep = order[:width]
+            if len(parent) > most:
+                order = np.argpartition(priced, most)
+                bound = min(bound, float(priced[order[most:]].min()))
+                keep = order[:most]
                 parent, option, state, spent = parent[keep], option[keep], state[keep], spent[keep]
             if not len(parent):
                 return Enumerated(None, np.inf, bound)
@@ -188,6 +153,29 @@ class Enumeration:
                 found = total(self.tables, choice)[0]
                 return Enumerated(choice, found, min(bound, found))
         return Enumerated(None, np.inf, bound)
+
+
+class _Clock:
+    """How many partial plans the time until the deadline is enough for, by the pace of the wide layers so far."""
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline, self.before = deadline, time.monotonic()
+        self.seconds, self.labels = 0.0, 0
+
+    def affordable(self, width: int, count: int, layers_left: int) -> int:
+        """At most ``width``; 1 after the deadline. ``count``: partial plans that were left by the layer just done."""
+        now = time.monotonic()
+        if now > self.deadline:
+            return 1
+        if count > NARROW:
+            self.seconds += now - self.before
+            self.labels += count
+        self.before = now
+        if not self.seconds:
+            return width
+        # the last layers, where the limits leave few ways, need almost nothing: about half of them count
+        in_time = 2 * (self.deadline - now) * self.labels / (self.seconds * layers_left)
+        return int(max(min(width, NARROW), min(width, in_time)))
 
 
 def _order(own: list[Values], pairs: list[tuple[int, int]], limits: Values) -> list[int]:

@@ -25,12 +25,14 @@ FIRST_CORE = 6
 MAX_CELLS = 2_000_000
 """Largest elimination table; beyond it the graph is left to HiGHS alone."""
 PRICE_SETS = 40
-HIGHS_SHARE, HIGHS_SECONDS = 0.35, 10.0
-"""Part of the time left, or seconds where there is no limit, of HiGHS between two searches."""
+HIGHS_BEFORE, HIGHS_SHARE, HIGHS_SECONDS = 2, 0.35, 10.0
+"""The search before which HiGHS is asked, for this part of the time left, or so many seconds if there is no limit."""
+INSIDE = 1 - 1e-6
+"""Part of the wanted gap that a proof aims for, so that rounding leaves it within the whole."""
 FREE, FAILURES = 18, 10
 """Layers that a local search frees at least, and how often it may fail in a row."""
-FIRST_WIDTH, MAX_WIDTH = 500, 300_000
-"""Partial plans kept per layer in the first search and at most."""
+FIRST_WIDTH, WIDTHS = 500, (4000, 32_000, 300_000)
+"""Partial plans kept per layer while looking for plans, and in the searches for a proof."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,21 +72,17 @@ def _solve(tables: Tables, relative_gap: float, deadline: float) -> Exact:
     search.raise_bound(min(bound.value, search.loss))
     if not search.done():
         _first_plans(search, bound)
-    width, asked = FIRST_WIDTH, False
-    while not search.done() and np.isfinite(search.loss):
-        if width > FIRST_WIDTH and not asked:
-            asked = True
+    for number, width in enumerate(WIDTHS):
+        if number == HIGHS_BEFORE and not search.done():
             search.ask_highs(bound)
-            if search.done():
-                break
+        if search.done() or not np.isfinite(search.loss):
+            break
         started = time.monotonic()
-        if search.enumerated(bound, width) or width == MAX_WIDTH:
+        if search.enumerated(bound, width):
             break
         now = time.monotonic()
-        growth = min(8.0, 0.7 * (deadline - now) / (now - started))
-        if growth < 1.5:  # a search that the deadline cuts short proves nothing
+        if deadline - now < now - started:  # a search that the deadline cuts short proves nothing more
             return search.result()
-        width = min(int(width * growth), MAX_WIDTH)
     _grow(search, bound)
     return search.result()
 
@@ -102,8 +100,9 @@ def _first_plans(search: _Search, bound: Bound) -> None:
     for factor in (1, 2):
         place = min(factor * FIRST_CORE * len(bound.through), len(ranked) - 1)
         ceiling = min(float(ranked[place]), search.loss)
+        before = search.loss
         search.beam(bound, ceiling, FIRST_WIDTH)
-        if np.isfinite(search.loss):
+        if search.loss < before:
             break
     for start in reversed(bound.starts):
         if np.isfinite(search.loss):
@@ -155,6 +154,10 @@ class _Search:
         if np.isfinite(bound):
             self.bound = max(self.bound, bound)
 
+    def aim(self) -> float:
+        """No plan with less loss than this: then the best one is close enough."""
+        return self.loss - INSIDE * self.relative_gap * abs(self.loss)
+
     def done(self) -> bool:
         """Close enough, or out of time."""
         close = self.choice is not None and gap_of(self.loss, self.bound) <= self.relative_gap
@@ -183,7 +186,7 @@ class _Search:
 
     def ask_highs(self, bound: Bound) -> None:
         """Part of the time for HiGHS, which finds better plans where options are few and large."""
-        ceiling = self.loss - self.relative_gap * abs(self.loss)
+        ceiling = self.aim()
         keep = [values <= ceiling for values in bound.through]
         if not all(mask.any() for mask in keep):
             return
@@ -228,7 +231,7 @@ class _Search:
         """Search below what a plan better than the known one by the wanted gap needs; whether nothing is left to do."""
         if not np.isfinite(self.loss):
             return False
-        ceiling = self.loss - self.relative_gap * abs(self.loss)
+        ceiling = self.aim()
         before = self.loss
         proven = self.beam(bound, ceiling, width)
         if self.loss < before:

@@ -19,7 +19,7 @@ from trigger_prune.target import Budget
 
 @dataclass(frozen=True)
 class FrontTrial:
-    """A measured network: its trial, numbered over all budgets, and its ``state_dict``."""
+    """A measured network: its trial, numbered over all budgets, and its ``network_state``."""
 
     trial: PruneTrial
     state: dict[str, Tensor]

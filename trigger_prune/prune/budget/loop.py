@@ -37,6 +37,7 @@ from trigger_prune.prune.steps import (
     run_steps,
 )
 from trigger_prune.prune.trial import FailedTrial, Phase, PruneTrial
+from trigger_prune.quantize.state import load_network_state
 from trigger_prune.structure.weight import Weight
 from trigger_prune.target import Budget, LayerLayout, Target
 from trigger_prune.train.history import FitHistory
@@ -178,7 +179,7 @@ def _train(
     found: list[Candidate] = []
     for factor in (1.0,) if phase == "dense" else aim_factors(loop.config.candidates, rounds):
         number = rounds.next_round + len(found)
-        network.load_state_dict(start)
+        load_network_state(network, start)
         aimed = replace(state, aim=state.aim * factor)
         history, layouts, predicted = _tune(network, inputs, aimed, phase, number, on_epoch)
         differing = _differing(layouts, loop.target)

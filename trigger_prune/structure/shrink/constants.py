@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from trigger_prune.fixed_point import FixedPoint, Overflow
-from trigger_prune.quantize.layers import WEIGHT_LAYERS
+from trigger_prune.quantize.layers import WEIGHT_LAYERS, ChannelQuantizer
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +107,16 @@ def through_quantizer(fixed: FixedPoint, wire: Wire) -> tuple[Tensor, Tensor]:
     inside = (wire.low >= fixed.min_value) & (wire.high <= fixed.max_value)
     known = wire.constant | inside
     return torch.where(known, low, fixed.min_value), torch.where(known, high, fixed.max_value)
+
+
+def through_channels(quantizer: ChannelQuantizer, wire: Wire) -> tuple[Tensor, Tensor]:
+    """``through_quantizer``, every channel (axis 1) with its own type; 0 where nothing is left."""
+    low, high = torch.zeros_like(wire.low), torch.zeros_like(wire.high)
+    for channel, fixed in enumerate(quantizer.types):
+        if fixed is not None:
+            part = Wire(wire.low[:, channel], wire.high[:, channel], wire.ids[:, channel])
+            low[:, channel], high[:, channel] = through_quantizer(fixed, part)
+    return low, high
 
 
 def unknown(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:

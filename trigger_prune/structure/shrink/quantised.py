@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 
 from trigger_prune.fixed_point import FixedPoint
 from trigger_prune.quantize.convert import input_shape_of, input_type_of
-from trigger_prune.quantize.layers import QuantWeightLayer, weight_layers
+from trigger_prune.quantize.layers import ChannelQuantizer, QuantWeightLayer, weight_layers
 from trigger_prune.quantize.ranges import bias_type
 from trigger_prune.quantize.weights_only import is_weights_only
 from trigger_prune.structure.resize import remember_full_shapes, resize_layer
@@ -136,6 +136,11 @@ def _apply(network: fx.GraphModule, analysis: Analysis, choice: Choice) -> None:
             resize_layer(module, _indices(~part.outputs), _indices(~part.inputs))
         if name in (scales := network.meta.get("batch_norm_scales", {})):
             scales[name] = scales[name][~part.outputs.cpu()]
+    for name, gone in choice.norms.items():
+        quantizer = network.get_submodule(name)
+        if isinstance(quantizer, ChannelQuantizer):
+            left = [quantizer.types[index] for index in _indices(~gone)]
+            network.set_submodule(name, ChannelQuantizer(left))
     (gone,) = choice.features.values()
     shape = input_shape_of(network)
     network.meta["input_shape"] = (len(gone) - int(gone.sum()), *shape[1:])

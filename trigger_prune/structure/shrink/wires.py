@@ -20,10 +20,11 @@ from torch.nn import functional
 from trigger_prune.errors import ModelError
 from trigger_prune.fixed_point import FixedPoint
 from trigger_prune.quantize.graph import module_of
-from trigger_prune.quantize.layers import WEIGHT_LAYERS, FixedQuantizer
+from trigger_prune.quantize.layers import WEIGHT_LAYERS, ChannelQuantizer, FixedQuantizer
 from trigger_prune.structure.shrink import operations as known
 from trigger_prune.structure.shrink.constants import (
     Wire,
+    through_channels,
     through_elementwise,
     through_layer,
     through_monotone,
@@ -159,6 +160,9 @@ class _Walk:
             return wire
         if isinstance(module, FixedQuantizer):
             return Wire(*through_quantizer(module.fixed, wire), wire.ids)
+        if isinstance(module, ChannelQuantizer):
+            self._record_norm(str(node.target), self._by_channel(wire.ids, 1))
+            return Wire(*through_channels(module, wire), wire.ids)
         if isinstance(module, known.POOLS) and not getattr(module, "return_indices", False) and wire.ids.ndim > 2:
             return self._pool(module, wire)
         if isinstance(module, known.MONOTONE):

@@ -1,4 +1,4 @@
-"""Teaches alkaid the toolkit's own layer, ``FixedQuantizer``.
+"""Teaches alkaid the toolkit's own layers, ``FixedQuantizer`` and ``ChannelQuantizer``.
 
 alkaid finds this through the entry point ``alkaid_torch: trigger_prune``, so ``alkaid`` can also be used directly on
 networks made here. Importing the module imports alkaid; the package imports it only when a network is traced.
@@ -6,6 +6,7 @@ networks made here. Importing the module imports alkaid; the package imports it 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,19 @@ def replay_quantizer(x: Any, fixed: FixedPoint) -> Any:
 
     Raises UnsupportedLayerError for a rounding or overflow mode that alkaid has no logic for.
     """
+    _require_logic(fixed)
+    return _elementwise(x, lambda index: fixed)
+
+
+def replay_channels(x: Any, types: Sequence[FixedPoint | None]) -> Any:
+    """``ChannelQuantizer`` on a symbolic ``FVArray`` ``(1, channels, ...)``. Raises as ``replay_quantizer``."""
+    for fixed in types:
+        if fixed is not None:
+            _require_logic(fixed)
+    return _elementwise(x, lambda index: types[index[1]])
+
+
+def _require_logic(fixed: FixedPoint) -> None:
     if fixed.rounding not in _ROUND_MODES or fixed.overflow not in _OVERFLOW_MODES:
         raise UnsupportedLayerError(
             f"{fixed} cannot be turned into Verilog: alkaid has no logic for this rounding or overflow",
@@ -37,11 +51,18 @@ def replay_quantizer(x: Any, fixed: FixedPoint) -> Any:
     if fixed.overflow is Overflow.AP_SAT_SYM and fixed.signed and fixed.width == 1:
         # ap_fixed keeps -1 here, alkaid's symmetric saturation makes it 0.
         raise UnsupportedLayerError(f"{fixed} cannot be turned into Verilog", hint="use AP_SAT for a one-bit type")
+
+
+def _elementwise(x: Any, type_at: Callable[[tuple[int, ...]], FixedPoint | None]) -> Any:
     from alkaid.trace import FVArray
 
     elements = np.asarray(x)
     converted = np.empty(elements.shape, dtype=object)
     for index, element in np.ndenumerate(elements):
+        fixed = type_at(index)
+        if fixed is None:
+            converted[index] = 0.0
+            continue
         # alkaid 0.8.2 wraps an unsigned constant modulo twice its range, so constants are converted here.
         is_constant = element.low == element.high
         converted[index] = float(fixed.quantize(element.low)) if is_constant else _convert(element, fixed)
@@ -77,12 +98,18 @@ def register() -> None:
         return
     from alkaid.converter.builtin.torch.layers.modules import ReplayModuleBase
 
-    from trigger_prune.quantize.layers import FixedQuantizer
+    from trigger_prune.quantize.layers import ChannelQuantizer, FixedQuantizer
 
     class ReplayFixedQuantizer(ReplayModuleBase):  # type: ignore[misc]
         handles = (FixedQuantizer,)
 
         def call(self, input: Any) -> Any:
             return replay_quantizer(input, self.module.fixed)
+
+    class ReplayChannelQuantizer(ReplayModuleBase):  # type: ignore[misc]
+        handles = (ChannelQuantizer,)
+
+        def call(self, input: Any) -> Any:
+            return replay_channels(input, self.module.types)
 
     _registered = True

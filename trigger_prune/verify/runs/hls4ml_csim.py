@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trigger_prune.export.hls4ml_project import channels_last, project_inputs
+from trigger_prune.export.hls4ml_project import channels_last, port_inputs
 from trigger_prune.verify.csim import compile_csim, csim_wires, run_csim
 from trigger_prune.verify.runs._base import Events
 from trigger_prune.verify.wires import Wire
@@ -24,12 +24,12 @@ class Hls4mlCsim:
 
     def run(self, events: Events) -> NDArray[np.float64]:
         dtype = np.float64 if events.double else np.float32
-        inputs = project_inputs(events.features.astype(dtype), last=channels_last(events.network))
+        inputs = port_inputs(events.network, events.features.astype(dtype))
         return run_csim(compile_csim(events.exported.hls4ml_project, events.work), inputs, events.work)
 
     def wires(self, events: Events, event: NDArray[np.float32]) -> list[Wire]:
         last = channels_last(events.network)
-        inputs = project_inputs(event, last=last)
+        inputs = port_inputs(events.network, event)
         return csim_wires(events.exported.hls4ml_project, inputs, events.work, channels_last=last)
 
 

@@ -1,0 +1,78 @@
+"""The toolkit itself: one training with learned bit widths, down in cost, with a finished network at every level.
+
+Settings: float_epochs, quantised_epochs (from float to widths that can be trained), epochs (all the way down),
+anneal_epochs (of every level), levels (expected adder bits), learning_rate, batch_size.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from deliver import deliver
+from in_peer import Job, Networks, cpu_s, read_job
+from quantised import batches, quantize, train_float, train_quantised
+
+from trigger_prune.config.project import LearnConfig, PruneConfig
+from trigger_prune.models.mlp import Mlp
+from trigger_prune.prune.learned.run import LearnedRun
+from trigger_prune.prune.measured import LoopInputs
+from trigger_prune.target import Budget, Target
+from trigger_prune.train.fit import FitSettings
+
+FIRST_SHARE = 2.0
+"""Epochs of the way to the first level, in units of those between two levels."""
+
+
+def main() -> None:
+    """Train, and trace the network of every level."""
+    torch.set_num_threads(1)
+    job = read_job()
+    settings = job.settings
+    torch.manual_seed(job.seed)
+    model = Mlp(job.events.x["train"].shape[1:], job.classes, settings["hidden"])
+    start = cpu_s()
+    steps = train_float(model, job, settings["float_epochs"])
+    network = quantize(model, job)
+    steps += train_quantised(network, job, settings["quantised_epochs"], 0.0)
+    run = LearnedRun.begin(network, _inputs(job), LearnConfig(learning_rate=settings["learning_rate"]))
+    levels = [level for level in settings["levels"] if level < run.charge]
+    shares = [FIRST_SHARE, *[1.0] * (len(levels) - 1)]
+    per_epoch = -(-len(job.events.y["train"]) // settings["batch_size"])
+    networks = Networks(job)
+    spent = cpu_s() - start
+    for level, share in zip(levels, shares, strict=True):
+        begun = cpu_s()
+        down = max(1, round(settings["epochs"] * share / sum(shares)))
+        run.descend(level, down, "down", None)
+        spent += cpu_s() - begun
+        begun = cpu_s()
+        finished, _ = run.annealed(level, settings["anneal_epochs"], f"level {level:g}", None)
+        spent += cpu_s() - begun
+        steps += (down + settings["anneal_epochs"]) * per_epoch
+        deliver(
+            networks,
+            f"charge{level:g}",
+            finished,
+            {"charge": level},
+            optimiser_steps=steps,
+            train_cpu_s=round(spent, 2),
+        )
+    networks.write(optimiser_steps=steps, train_cpu_s=round(spent, 2))
+
+
+def _inputs(job: Job) -> LoopInputs:
+    nothing: Any = None  # this script measures nothing: the driver does, the same way for all
+    return LoopInputs(
+        train=batches(job, "train"),
+        validation=batches(job, "validation"),
+        settings=FitSettings("learned", 1, job.settings["batch_size"], job.settings["learning_rate"], job.seed),
+        config=PruneConfig(scope="learned"),
+        budget=Budget(),
+        target=Target(),
+        cost_model=nothing,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The closed loop around trained bit widths."""

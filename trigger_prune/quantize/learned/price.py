@@ -1,0 +1,34 @@
+"""The price of an adder bit: what makes the training land on a wanted cost."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+LOWEST, HIGHEST = 1e-9, 1e-2
+"""Loss per adder bit. At the upper end a network of 100 adder bits pays one unit of loss: nothing would be left."""
+
+
+@dataclass
+class PriceController:
+    """Proportional-integral control of the logarithm of the price by the logarithm of cost / goal.
+
+    gain      proportional
+    per_step  integral, per training step
+    """
+
+    log_price: float = math.log(2e-6)
+    gain: float = 1.0
+    per_step: float = 0.003
+
+    def price(self, cost: float, goal: float, steps: int = 1) -> float:
+        """The price for the next ``steps`` steps, loss per adder bit."""
+        error = math.log(max(cost, 1.0) / max(goal, 1.0))
+        integrated = self.log_price + self.per_step * steps * error
+        self.log_price = min(max(integrated, math.log(LOWEST)), math.log(HIGHEST))
+        return float(min(max(math.exp(self.log_price + self.gain * error), LOWEST), HIGHEST))
+
+
+def goal_between(start: float, end: float, progress: float) -> float:
+    """Wanted cost at ``progress`` (0 to 1) on the way from ``start`` to ``end``: equal factors in equal times."""
+    return float(start * (end / start) ** min(max(progress, 0.0), 1.0))
