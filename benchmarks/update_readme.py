@@ -269,11 +269,8 @@ def _runtime() -> list[str]:
 
 
 def _layers() -> list[str]:
-    rows = [
-        f"| {entry.layer} | {entry.treatment} | {'yes' if entry.deploys else 'not yet'} | {entry.remark} |"
-        for entry in SUPPORTED
-    ]
-    return ["| layer | what happens to it | deploys through hls4ml | remark |", "|---|---|---|---|", *rows]
+    rows = [f"| {entry.layer} | {entry.treatment} | {entry.remark} |" for entry in SUPPORTED]
+    return ["| layer | what happens to it | remark |", "|---|---|---|", *rows]
 
 
 TABLES: dict[str, Callable[[], list[str]]] = {

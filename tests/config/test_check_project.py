@@ -86,7 +86,12 @@ def test_what_would_stop_a_run_after_the_training_is_said_before(project: Path) 
     np.savez(project / "events.npz", x=np.random.default_rng(0).normal(size=(90, 3, 8)), y=np.arange(90) % 2)
     report = check_project(project, ["model={name: conv1d, args: {channels: [2], hidden: [4]}}"])
     assert report.problems == ()
-    assert dict(report.rows)["model"].endswith("its MaxPool1d cannot be exported, run it with --until prune")
+    assert dict(report.rows)["model"].endswith(" parameters")
+    unrolled = ["target.strategy=Resource_Unrolled", "target.reuse_factor=2"]
+    report = check_project(project, ["model={name: conv1d, args: {channels: [2], hidden: [4]}}", *unrolled])
+    assert report.problems == ()
+    assert "hls4ml cannot build layer 'conv1'" in dict(report.rows)["model"]
+    assert "io_type: io_stream" in dict(report.rows)["model"]
 
 
 def test_signal_and_trained_classes_are_looked_up(project: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from trigger_prune.config.draft import Draft, read_draft
 from trigger_prune.config.load import find_project_file
-from trigger_prune.config.project import CostConfig, ProjectConfig
+from trigger_prune.config.project import CostConfig, ProjectConfig, make_target
 from trigger_prune.errors import ModelError, TriggerPruneError, UnsupportedLayerError
 from trigger_prune.parts import find_part
 
@@ -94,10 +94,10 @@ def _check_structure(config: ProjectConfig) -> None:
 
 
 def _model_facts(config: ProjectConfig, sample: EventSample | None, project_dir: Path) -> str | None:
-    """Number of parameters, and which layers end the run at the export; None without events to take a shape from."""
+    """Number of parameters, and what ends the run at the export; None without events to take a shape from."""
     from trigger_prune.models.build import REFERENCE_MODELS, build_model
     from trigger_prune.models.source import model_source_files
-    from trigger_prune.quantize.graph import layers_without_route, prepare
+    from trigger_prune.quantize.graph import prepare
 
     if sample is None:
         if ":" not in config.model.name and config.model.name not in REFERENCE_MODELS:
@@ -118,8 +118,12 @@ def _model_facts(config: ProjectConfig, sample: EventSample | None, project_dir:
 
             refuse_solver(config.prune)
             return f"{parameters}; no fixed-point form, so its activations stay float: it runs on processors only"
-    stuck = layers_without_route(prepare(network))
-    return parameters + (f"; its {', '.join(stuck)} cannot be exported, run it with --until prune" if stuck else "")
+    from trigger_prune.export.support import find_refusal
+
+    refusal = find_refusal(prepare(network), make_target(config.target))
+    if refusal is None:
+        return parameters
+    return f"{parameters}; hls4ml cannot build {refusal} (instead: {refusal.instead}); run it with --until prune"
 
 
 def _event_rows(sample: EventSample) -> list[tuple[str, str]]:

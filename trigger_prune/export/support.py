@@ -16,12 +16,14 @@ from torch import fx, nn
 from trigger_prune.cost.hls.reuse_factor import allowed_reuse_factors, nearest_reuse_factor
 from trigger_prune.errors import ExportError
 from trigger_prune.quantize.graph import module_of
-from trigger_prune.quantize.layers import WEIGHT_LAYERS, ChannelQuantizer, QuantLinear
+from trigger_prune.quantize.layers import ChannelQuantizer
 from trigger_prune.target import LayerLayout, Target
 
 BACKENDS = ("Vitis", "Vivado")
 IO_TYPES = ("io_parallel", "io_stream")
 STRATEGIES = ("Latency", "Resource", "Resource_Unrolled", "distributed_arithmetic")
+_WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d)
+"""Quantised layers are subclasses of them."""
 _BY_LOWER_CASE = {name.lower(): name for name in STRATEGIES}
 
 
@@ -50,7 +52,7 @@ class WeightLayer:
 
     @property
     def is_convolution(self) -> bool:
-        return not isinstance(self.module, QuantLinear)
+        return not isinstance(self.module, nn.Linear)
 
     @property
     def groups(self) -> int:
@@ -145,9 +147,9 @@ def _positions_at_the_end(design: Design) -> tuple[str, str] | None:
     while todo:
         node = todo.pop()
         module: Any = module_of(design.network, node)
-        if isinstance(module, QuantLinear) or node in seen:
+        if isinstance(module, nn.Linear) or node in seen:
             continue
-        if isinstance(module, WEIGHT_LAYERS):
+        if isinstance(module, _WEIGHTED):
             return f"layer {str(node.target)!r}, which no Linear follows", ""
         seen.add(node)
         todo += node.all_input_nodes
@@ -274,7 +276,10 @@ RULES: tuple[Rule, ...] = (
 
 
 def find_refusal(network: fx.GraphModule, target: Target, backend: str = "Vitis") -> Refusal | None:
-    """The first rule that speaks against building ``network`` so, or None. Raises ExportError as ``layouts`` does."""
+    """The first rule that speaks against building ``network`` so, or None.
+
+    ``network`` is quantised, or prepared for it (``quantize.graph.prepare``). Raises ExportError as ``layouts`` does.
+    """
     by_name = {layout.layer: layout for layout in layouts(network, target)}
     layers = tuple(
         WeightLayer(name, module, by_name[name], module.weight[0].numel(), len(module.weight))
@@ -323,6 +328,6 @@ def _weight_modules(network: fx.GraphModule) -> list[tuple[str, Any]]:
     found = []
     for node in network.graph.nodes:
         module = module_of(network, node)
-        if isinstance(module, WEIGHT_LAYERS):
+        if isinstance(module, _WEIGHTED):
             found.append((str(node.target), module))
     return found

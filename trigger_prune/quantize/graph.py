@@ -23,11 +23,10 @@ from trigger_prune.quantize.layers import QUANTIZERS, WEIGHT_LAYERS
 
 @dataclass(frozen=True)
 class LayerSupport:
-    """What happens to one kind of layer. ``deploys`` is False where hls4ml cannot take it from QONNX yet."""
+    """What happens to one kind of layer. Layouts in which hls4ml cannot build it are in export/support.py."""
 
     layer: str
     treatment: str
-    deploys: bool = True
     remark: str = ""
 
 
@@ -134,13 +133,6 @@ def prepare(model: nn.Module) -> fx.GraphModule:
     network.graph.lint()
     network.recompile()
     return network
-
-
-def layers_without_route(network: fx.GraphModule) -> tuple[str, ...]:
-    """Kinds of layers of a prepared network that cannot be exported to hls4ml; sums and concatenations are tried."""
-    closed = {entry.layer for entry in SUPPORTED if not entry.deploys}
-    found = {type(module_of(network, node)).__name__ for node in network.graph.nodes}
-    return tuple(sorted(found & closed))
 
 
 def module_of(network: fx.GraphModule, node: fx.Node) -> nn.Module | None:

@@ -91,7 +91,7 @@ def missing_packages(design: ValidationDesign) -> str | None:
     """Why hls4ml cannot write this design here, or None."""
     if design.needs is None or find_spec(design.needs) is not None:
         return None
-    return f"needs the package {design.needs}: pip install 'hls4ml[da]'"
+    return f"needs the package {design.needs}: pip install 'trigger_prune[da]'"
 
 
 def build_design(
@@ -109,8 +109,10 @@ def build_design(
     Raises ExportError, with hls4ml's own message, when it cannot take the design.
     """
     from trigger_prune.export import hls4ml_project
+    from trigger_prune.export.hls4ml_repairs import repaired_hls4ml
     from trigger_prune.export.qonnx_model import to_qonnx
     from trigger_prune.export.quiet import quiet
+    from trigger_prune.export.support import layouts
     from trigger_prune.quantize.describe import describe_network
 
     target = design.target(part, clock_period_ns)
@@ -119,11 +121,11 @@ def build_design(
     if design.softmax:
         _append_softmax(model)
     try:
-        with quiet():
+        with quiet(), repaired_hls4ml():
             graph = hls4ml_project._convert(
                 network, model, out_dir or Path(PROJECT_FOLDER), target, PROJECT_NAME, backend, False
             )
-            hls4ml_project._require_layout(graph, hls4ml_project._layouts(network, target))
+            hls4ml_project._require_layout(graph, layouts(network, target))
     except ExportError:
         raise
     except Exception as error:
