@@ -1,7 +1,10 @@
 """The solver against uniform sparsity and one global magnitude ranking, at the same budget of measured LUTs.
 
+Method ``learned`` trains the bits of every weight and activation too; alone it writes ``budget_loop_learned.json``.
+
     python benchmarks/budget_loop.py [--quick] [--seeds 1 2 3] [--jobs 2]
     python benchmarks/budget_loop.py --lut 10000 --methods solver --jobs 1      # how fast a budget is met
+    python benchmarks/budget_loop.py --methods learned                          # bit widths trained as well
 
 Every network starts from the same trained network of its seed and gets the same number of epochs. Each method's own
 loop meets the budget by the ``rtl`` backend; accuracy and AUC are those of test events, thresholds and epochs were
@@ -30,9 +33,16 @@ METHODS = {
     "uniform": ["prune.scope=layer", "prune.criterion=magnitude_l1"],
     "global": ["prune.scope=global", "prune.criterion=magnitude_l1"],
     "solver": ["prune.scope=solver", "prune.criterion=obd_fisher"],
+    "learned": ["prune.scope=learned", "learn.epochs=120", "learn.anneal_epochs=50"],
 }
+RANKED = ("uniform", "global", "solver")
+"""Methods with 6-bit activations and 5-bit weights, which are compared with each other."""
+
 COMMON = ["prune.first_sparsity=0.75", "prune.epochs_per_round=20", "prune.final_epochs=150"]
-QUICK = ["train.epochs=3", "quantize.epochs=1", "baseline.epochs=1", "prune.epochs_per_round=2", "prune.final_epochs=3"]
+QUICK = [
+    *("train.epochs=3", "quantize.epochs=1", "baseline.epochs=1", "prune.epochs_per_round=2", "prune.final_epochs=3"),
+    *("learn.epochs=4", "learn.anneal_epochs=2"),
+]
 WORKER = """
 import json, sys
 from pathlib import Path
@@ -56,6 +66,7 @@ if until == "prune":
     chosen = next(trial for trial in pruned.trials if trial.chosen)
     print(json.dumps({
         "accuracy": judged.accuracy, "auc": judged.merit, "lut": chosen.cost.lut, "rounds": len(pruned.trials),
+        "measured_luts": [trial.cost.lut for trial in pruned.trials],
         "nonzeros": chosen.nonzeros, "latency_cycles": chosen.cost.latency_cycles,
         "seconds": result.runs["prune"].seconds, "within": chosen.meets_budget,
         "first_within": next(n for n, trial in enumerate(pruned.trials, 1) if trial.meets_budget),
@@ -78,7 +89,7 @@ def run(method: str, seed: int, lut: int, quick: bool) -> dict[str, Any]:
     if not out.exists():
         shutil.copytree(base / f"seed{seed}", out)
     found = json.loads(work(seed, out, "prune", [*settings, *METHODS[method]]))
-    print(f"seed {seed} {method:8s} {lut:6d}: " + ", ".join(f"{k} {v:.5g}" for k, v in found.items()), flush=True)
+    print(f"seed {seed} {method:8s} {lut:6d}: " + ", ".join(f"{k} {v}" for k, v in found.items()), flush=True)
     return found
 
 
@@ -88,7 +99,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="seed 1 with few epochs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--lut", type=int, default=5000)
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--methods", nargs="+", default=list(RANKED), choices=list(METHODS))
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     seeds = [1] if options.quick else options.seeds
@@ -112,13 +123,15 @@ def main() -> None:
             }
             cells.append(f"{statistics.fmean(values):13.5g} +- {error:6.2g}")
         print(f"{method:10s}" + "".join(cells[:3]))
-    for other in ("uniform", "global") if set(options.methods) == set(METHODS) else ():
+    for other in ("uniform", "global") if set(RANKED) <= set(options.methods) else ():
         gains = [100 * (found["solver", seed]["accuracy"] - found[other, seed]["accuracy"]) for seed in seeds]
         error = statistics.stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else 0.0
         figures[f"gain_over_{other}_points"] = round(statistics.fmean(gains), 3)
         figures[f"gain_over_{other}_points_error"] = round(error, 3)
         print(f"solver over {other}: {statistics.fmean(gains):+.2f} +- {error:.2f} points of accuracy")
-    name = "budget_loop" + ("" if options.lut == 5000 else f"_{options.lut}") + ("_quick" if options.quick else "")
+    alone = "_learned" if options.methods == ["learned"] else ""
+    budget = "" if options.lut == 5000 else f"_{options.lut}"
+    name = f"budget_loop{alone}{budget}{'_quick' if options.quick else ''}"
     packages = ("trigger_prune", "torch", "alkaid", "pyosys")
     write_result(name, figures, packages, cost_stage="rtl_synth", budget_lut=options.lut)
 

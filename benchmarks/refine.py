@@ -42,7 +42,7 @@ from trigger_prune.synthesis.rtl.trace import trace_network  # noqa: E402
 from trigger_prune.train.objective import Objective  # noqa: E402
 
 BUILD = Path(__file__).parent / "build" / "refine"
-FALLS = (0.0, 0.0005, 0.001, 0.002, 0.004, 0.008)
+FALLS = (0.0, 0.001, 0.002, 0.004, 0.008, 0.012)
 """Losses of validation AUC at which the cheapest point is measured."""
 
 

@@ -11,6 +11,7 @@ from trigger_prune.cost.analytic import AnalyticCost
 from trigger_prune.cost.dataflow import live_layers
 from trigger_prune.cost.network import NetworkSpec, WeightLayer
 from trigger_prune.fixed_point import FixedPoint, Overflow, Rounding
+from trigger_prune.synthesis.store.network_file import network_from_json, network_to_json
 from trigger_prune.target import Target
 
 INPUT = FixedPoint(6, 3, True)
@@ -87,3 +88,10 @@ def test_fewer_bits_in_one_channel_cost_less() -> None:
     narrow = (*wide[:4], FixedPoint(3, 3, False, *TRN_WRAP))
     costs = [AnalyticCost().estimate(two_layers(types), Target()).lut for types in (wide, narrow)]
     assert costs[0] is not None and costs[1] is not None and costs[1] < costs[0]
+
+
+def test_the_report_store_keeps_channel_types() -> None:
+    spec = two_layers(CHANNELS)
+    restored = network_from_json(network_to_json(spec))
+    assert restored.content_hash() == spec.content_hash()
+    assert restored.layers[0].output_channels == restored.layers[1].input_channels == CHANNELS

@@ -50,6 +50,7 @@ MODELS = {
     "conv2d": (lambda: Conv2dNet((2, 8, 8), 3, channels=(3, 4), hidden=(5,)), (2, 8, 8)),
     "strided": (Strided, (2, 7, 6)),
     "deep_sets": (lambda: DeepSets((3, 4), 2, phi=(8,), rho=(8,)), (3, 4)),
+    "signed": (lambda: nn.Sequential(nn.Linear(5, 6), nn.Linear(6, 4), nn.Linear(4, 3)), (5,)),
     "residual": (Residual, (6,)),
 }
 

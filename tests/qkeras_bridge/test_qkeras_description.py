@@ -33,7 +33,7 @@ from trigger_prune.quantize.layers import FixedQuantizer, weight_layers
 from trigger_prune.verify.representations import accumulator_bits, torch_outputs
 
 CASES = [(name, rounding) for name in MODELS for rounding in ("AP_TRN", "AP_RND_CONV")]
-CHAINS = ("mlp", "conv1d", "conv2d", "strided")
+CHAINS = ("mlp", "conv1d", "conv2d", "strided", "signed")
 
 
 @pytest.mark.parametrize(("name", "rounding"), CASES)

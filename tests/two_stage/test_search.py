@@ -14,7 +14,7 @@ from trigger_prune.two_stage.options import FullOption, LightOption, judging_eve
 from trigger_prune.two_stage.pareto import pareto_front
 from trigger_prune.two_stage.queue import solve_queue
 from trigger_prune.two_stage.search import Requirements, SearchSpace, search, single_stages
-from trigger_prune.two_stage.traffic import BeamStructure
+from trigger_prune.two_stage.traffic import Arrivals, BeamStructure
 
 TRAIN = BeamStructure("train", np.array([True] * 72 + [False] * 31))
 SAMPLE = toy_sample(1, step=0.05)
@@ -91,13 +91,28 @@ def test_budget_and_buffer():
         assert design.cost.stage is CostStage.CSYNTH and design.buffer.stage is CostStage.ANALYTIC
 
 
-def test_a_queue_that_never_settles_is_a_problem_of_its_design_only():
-    """Every crossing of a continuous beam escalates more than the engine does; the others are found all the same."""
-    beam = BeamStructure("continuous", np.ones(10, bool))
-    space = SearchSpace((light(),), (full(9, 800, 30), full(18, 400, 50)), (1.0,), (0,), (0.0,))
-    everything = search(space, NEEDS, beam)
-    assert [design.problems for design in everything.designs][0] == () and everything.front == (0,)
-    assert "full for ever" in everything.designs[1].problems[0]
+def test_a_queue_that_never_settles_is_a_problem_of_its_design_only(monkeypatch):
+    """The other designs are found all the same."""
+
+    def settles(beam, arrivals, engine):
+        if engine.ii_cycles == 36:
+            return solve_queue(BeamStructure("continuous", np.ones(9, bool)), Arrivals((0.0, 1.0)), engine)
+        return solve_queue(beam, arrivals, engine)
+
+    monkeypatch.setattr("trigger_prune.two_stage.search.solve_queue", settles)
+    space = SearchSpace((light(),), (full(9, 800, 30), full(36, 200, 80)), (0.05,), (2,))
+    first, second = search(space, NEEDS, TRAIN).designs
+    assert first.problems == () and first.decision is not None
+    assert "full for ever" in second.problems[0] and second.decision is None
+
+
+def test_overload_needs_no_queue():
+    """The share that the engine cannot serve in 103 crossings, 72 of them filled with one object each in two."""
+    space = SearchSpace((light(),), (full(72, 100, 20),), (0.5,), (1,), (0.0,))
+    needs = Requirements(1e6, "HH4b", 1000.0, 3)
+    (design,) = search(space, needs, TRAIN).designs
+    share = split_by_light(SAMPLE, 0.5, 0.0, 1e6, "HH4b").arrivals.mean
+    assert design.queue is None and f"at least {1 - 103 * 9 / (72 * share * 72):.2g}" in design.problems[0]
 
 
 def test_clocks_do_not_mix():

@@ -13,6 +13,7 @@ from trigger_prune.config.learn_section import LearnConfig
 from trigger_prune.config.lottery_section import LotteryConfig
 from trigger_prune.config.precision_section import PrecisionConfig
 from trigger_prune.config.pruning_sections import PruneConfig, SensitivityConfig
+from trigger_prune.config.refine_section import RefineConfig
 from trigger_prune.config.target_sections import BudgetConfig, CostConfig, TargetConfig, VerifyConfig
 from trigger_prune.config.training_sections import (
     BaselineConfig,
@@ -39,6 +40,7 @@ __all__ = [
     "ProjectConfig",
     "PruneConfig",
     "QuantizeConfig",
+    "RefineConfig",
     "Section",
     "SensitivityConfig",
     "SplitConfig",
@@ -83,6 +85,7 @@ class ProjectConfig(Section):
     sensitivity: SensitivityConfig = Field(default_factory=SensitivityConfig)
     prune: PruneConfig = Field(default_factory=PruneConfig)
     learn: LearnConfig = Field(default_factory=LearnConfig)
+    refine: RefineConfig = Field(default_factory=RefineConfig)
     lottery: LotteryConfig = Field(default_factory=LotteryConfig)
     precision: PrecisionConfig = Field(default_factory=PrecisionConfig)
     budget: BudgetConfig = Field(default_factory=BudgetConfig)

@@ -25,7 +25,7 @@ def read_features(where: str, max_events: int | None = None) -> NDArray[np.float
     ConfigError and DataError as the readers do, DataError for values that are not finite.
     """
     if where.startswith(_BUILTIN):
-        return load_sample(DataConfig(path=where, max_events=max_events), Path()).features
+        return load_sample(DataConfig(path=where), Path()).features[:max_events]
     with open_events(Path(where).expanduser()) as file:
         if isinstance(file, ColumnFile):
             found = np.stack([file.read(key, max_events) for key in file.numeric_keys()], axis=1)

@@ -13,6 +13,7 @@ from trigger_prune.synthesis.rtl.cost import CLOCK_NOTE, LIMITS, RtlCost
 from trigger_prune.synthesis.rtl.trace import alkaid_version
 from trigger_prune.synthesis.rtl.yosys import synthesize
 from trigger_prune.target import Target
+from trigger_prune.two_stage.options import UNROLLED, FullOption
 
 
 def measure_foreign(design: ForeignDesign, model: RtlCost, target: Target) -> HardwareReport:
@@ -56,3 +57,14 @@ def measure_foreign(design: ForeignDesign, model: RtlCost, target: Target) -> Ha
             "yosys_seconds": round(cells.seconds, 3),
         },
     )
+
+
+def full_option(design: ForeignDesign, cost: HardwareReport, clock_multiple: int) -> FullOption:
+    """The design as the full model of a two-stage trigger; ``design.scores`` gives the sample's full scores.
+
+    cost             by ``measure_foreign``
+    clock_multiple   clock cycles per bunch crossing
+
+    An adder graph is fully unrolled: there is no reuse factor above 1. Raises as ``FullOption`` does.
+    """
+    return FullOption(design.name, UNROLLED[0], 1, cost, clock_multiple)

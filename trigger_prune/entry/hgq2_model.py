@@ -61,8 +61,7 @@ def read_hgq2(
     input_type   of the events as they reach the network; its integer bits must hold what the model was trained on
 
     Raises ConfigError (no interpreter), ModelError (the worker's reason), ToolError (it failed), VerificationError when
-    Keras and the adder graph differ on any event: the model wraps beyond the ranges it has seen, or sums need more than
-    the 24 bits of the float32 that Keras computes with.
+    Keras and the adder graph differ on any event.
     """
     interpreter = find_hgq2_python(python)
     if not source.is_file():
@@ -89,8 +88,8 @@ def read_hgq2(
         if result["differ"]:
             raise VerificationError(
                 f"Keras and the adder graph differ on {result['differ']} of {result['events']} events of {source}",
-                hint="run hgq.utils.trace_minmax on events that cover the ranges before saving, or give the input type "
-                "that the model was trained with (--input-type)",
+                hint="Keras computes in float32: sums of more than 24 bits are rounded there; use fewer bits, or give the "
+                "input type that the model was trained with (--input-type)",
             )
         versions = ", ".join(f"{package} {number}" for package, number in result["versions"].items())
         return ForeignDesign(

@@ -13,6 +13,9 @@ from trigger_prune.entry.entered import refusal
 from trigger_prune.entry.onnx_constants import Constant
 from trigger_prune.entry.wires import Sum, Tensor, Wire
 
+Inputs = list[Tensor | None]
+"""What a node reads; None where an optional input is left out."""
+
 
 @dataclass(frozen=True, eq=False)
 class Walk:

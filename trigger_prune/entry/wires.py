@@ -15,6 +15,9 @@ from trigger_prune.entry.onnx_constants import Constant
 from trigger_prune.fixed_point import FixedPoint
 from trigger_prune.quantize.integer_layers import IntegerLayerKind
 
+CONV_KINDS: tuple[IntegerLayerKind, ...] = ("dense", "conv1d", "conv2d")
+"""Kind of layer by the number of axes of positions."""
+
 
 @dataclass(frozen=True, eq=False)
 class Wire:

@@ -13,7 +13,7 @@ import yaml
 from trigger_prune.errors import ExportError
 from trigger_prune.fixed_point import FixedPoint
 from trigger_prune.qkeras.arithmetic import node_types
-from trigger_prune.qkeras.description import KerasDescription, WeightNode
+from trigger_prune.qkeras.description import KerasDescription, QuantNode, WeightNode
 from trigger_prune.target import LayerLayout, Target
 
 
@@ -66,14 +66,34 @@ def _require_convertible(description: KerasDescription) -> None:
 def _write_types(config: dict[str, Any], description: KerasDescription) -> None:
     types = node_types(description)
     layers = config["LayerName"]
-    for name, fixed in types.items():
-        layers[name].setdefault("Precision", {})["result"] = _text(fixed)
     for node in description.nodes:
         if isinstance(node, WeightNode):
             precision = layers[node.name]["Precision"]
             precision |= {"weight": _text(node.kernel_type), "accum": "auto", "result": "auto"}
             if node.bias_type is not None:
                 precision["bias"] = _text(node.bias_type)
+    for name, fixed in (types | _converted_sums(description, types)).items():
+        layers[name].setdefault("Precision", {})["result"] = _text(fixed)
+
+
+def _converted_sums(description: KerasDescription, types: dict[str, FixedPoint]) -> dict[str, FixedPoint]:
+    """Result types of layers whose sums a quantized_bits converts.
+
+    hls4ml 1.3 takes such an activation for a linear one and drops it, type and all, behind a layer whose result type is
+    left to it: the layer must convert its sums itself.
+    """
+    found: dict[str, FixedPoint] = {}
+    for node in description.nodes:
+        if not isinstance(node, QuantNode) or not node.fixed.signed or node.inputs[0] in types:
+            continue
+        (source,) = node.inputs
+        if sum(source in other.inputs for other in description.nodes) > 1 or source == description.output:
+            raise ExportError(
+                f"layer {source!r}: hls4ml would drop {node.name!r}, and the sums are used unconverted as well",
+                hint="give every use of the layer the same QActivation",
+            )
+        found[source] = node.fixed
+    return found
 
 
 def _text(fixed: FixedPoint) -> str:

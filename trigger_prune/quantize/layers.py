@@ -185,3 +185,8 @@ QUANTIZERS = (FixedQuantizer, ChannelQuantizer)
 def weight_layers(network: nn.Module) -> dict[str, QuantWeightLayer]:
     """The quantised weight layers by name, in order of definition."""
     return {name: module for name, module in network.named_modules() if isinstance(module, WEIGHT_LAYERS)}
+
+
+def has_channel_types(network: nn.Module) -> bool:
+    """Whether any wire has types of single channels, which only the rtl flow and ONNX can express."""
+    return any(isinstance(module, ChannelQuantizer) for module in network.modules())

@@ -10,6 +10,7 @@ it, so no wait exceeds K x II.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,11 +28,8 @@ CONVERGED = 1e-10
 NEVER = 1e-60
 """States of smaller probability may change: no accelerator runs for so long."""
 
-OVERLOADED = 0.01
-"""A loss above this makes a design useless; then it is enough that the loss itself repeats from orbit to orbit."""
-
-LOSS_CONVERGED = 1e-9
-"""Relative change of the loss, from one orbit to the next, that then counts as none."""
+LOSS_CONVERGED = 1e-6
+"""Relative change of the loss that counts as none where the engine never rests."""
 
 MAX_ORBITS = 500
 
@@ -97,9 +95,10 @@ def solve_queue(beam: BeamStructure, arrivals: Arrivals, engine: Engine) -> Queu
     """Stationary behaviour, exact up to rounding.
 
     A gap that empties a full FIFO makes one orbit enough; otherwise orbits follow each other until nothing changes.
-    Continuous beam is one linear system. An overloaded FIFO that no gap empties keeps the phase between engine and
-    crossings for thousands of orbits: then the loss is stationary, the waits are those of a beam that came a few orbits
-    ago. Raises DataError when the state never settles.
+    Continuous beam is one linear system. An engine with more work than an orbit has cycles may never rest and then
+    keeps its phase to the crossings for ever, depending on how the beam began: such a useless design is averaged over
+    the orbits after which the phase repeats, for a beam that came some orbits ago. Raises DataError when the state
+    never settles.
     """
     chain = Chain.of(arrivals, engine)
     first, runs = beam.runs()
@@ -110,17 +109,22 @@ def solve_queue(beam: BeamStructure, arrivals: Arrivals, engine: Engine) -> Queu
     state, orbits = chain.empty(), 0
     gap = 0 if runs[-1][0] else runs[-1][1]
     settled = (gap + 1) * chain.drain >= chain.most_work
+    restless = least_overflow(beam, arrivals, engine) > 0
+    period = chain.service // math.gcd(beam.slots * chain.drain, chain.service) if restless else 1
     before = -1.0
     while True:
         sums = _Sums(np.zeros(chain.size), np.zeros(beam.slots), np.zeros(beam.slots))
-        after = _orbit(chain, state, runs, sums)
-        orbits += 1
+        after = state
+        for _ in range(period):
+            after = _orbit(chain, after, runs, sums)
+        orbits += period
+        sums = _Sums(*(values / period for values in vars(sums).values()))
         change = np.abs(after - state)
-        loss = float(sums.lost.sum()) / (beam.n_filled * arrivals.mean)
-        repeats = loss > OVERLOADED and abs(loss - before) <= LOSS_CONVERGED * loss
+        loss = float(sums.lost.sum())
+        repeats = restless and abs(loss - before) <= LOSS_CONVERGED * loss
         if settled or repeats or (change <= CONVERGED * after + NEVER).all():
             return _result(chain, engine, beam, sums, first, orbits)
-        if orbits == MAX_ORBITS:
+        if orbits >= MAX_ORBITS:
             raise DataError(
                 f"the queue changes by {change.sum():.2g} from orbit to orbit, even after {orbits} orbits",
                 hint="the load is so close to 1 that no FIFO helps: take a faster engine or raise t_reject",
@@ -128,12 +132,18 @@ def solve_queue(beam: BeamStructure, arrivals: Arrivals, engine: Engine) -> Queu
         state, before = after, loss
 
 
+def least_overflow(beam: BeamStructure, arrivals: Arrivals, engine: Engine) -> float:
+    """Loss per object that no FIFO can avoid: the engine starts one object per II, 0 where that is enough."""
+    offered = arrivals.mean * beam.n_filled * engine.ii_cycles
+    return max(0.0, 1 - beam.slots * engine.clock_multiple / offered)
+
+
 def _orbit(chain: Chain, state: Floats, runs: tuple[tuple[bool, int], ...], sums: _Sums) -> Floats:
     """The state behind one orbit; what happened on the way is added to ``sums``."""
     slot = 0
     for filled, length in runs:
         if not filled:
-            sums.mean_waiting[slot : slot + length] = _waiting_in_gap(chain, state, length)
+            sums.mean_waiting[slot : slot + length] += _waiting_in_gap(chain, state, length)
             state = chain.rest(state, length)
             slot += length
             continue
@@ -149,8 +159,8 @@ def _count(chain: Chain, states: Floats, slots: slice, sums: _Sums, times: int) 
     """Add filled crossings with these states ``(n, size)``, each counted ``times`` times, to the sums."""
     sums.work += times * states.sum(axis=0)
     rows = states.reshape(len(states), chain.levels, chain.service).sum(axis=2)
-    sums.lost[slots] = rows @ chain.lost
-    sums.mean_waiting[slots] = (rows @ chain.move) @ np.maximum(np.arange(chain.levels) - 1, 0)
+    sums.lost[slots] += rows @ chain.lost
+    sums.mean_waiting[slots] += (rows @ chain.move) @ np.maximum(np.arange(chain.levels) - 1, 0)
 
 
 def _waiting_in_gap(chain: Chain, state: Floats, length: int) -> Floats:

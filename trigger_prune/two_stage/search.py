@@ -24,7 +24,7 @@ from trigger_prune.two_stage.options import (
     used,
 )
 from trigger_prune.two_stage.pareto import pareto_front
-from trigger_prune.two_stage.queue import QueueResult, solve_queue
+from trigger_prune.two_stage.queue import QueueResult, least_overflow, solve_queue
 from trigger_prune.two_stage.sample import TwoStageSample
 from trigger_prune.two_stage.traffic import Arrivals, BeamStructure, Engine
 
@@ -74,7 +74,8 @@ class TwoStageDesign:
     cost           light and full model, of one stage
     buffer         FIFO and control, of a stage of its own; None when its cost was not asked for
     resource_used  the sum of both
-    decision       None (as the queue) where latency or resources forbid the design anyway, or the queue never settles
+    decision       None (as the queue) where latency, resources or the load forbid the design anyway, or the queue
+                   never settles
     problems       why it is no solution; empty for a solution
     """
 
@@ -141,6 +142,12 @@ def search(
                     if (number, escalated) not in splits:
                         splits[number, escalated] = _best_split(light.validation, escalated, space, requirements)
                     split = splits[number, escalated]
+                    unavoidable = least_overflow(beam, split.arrivals, engine)
+                    if unavoidable > requirements.max_overflow:
+                        designs.append(
+                            replace(bare, problems=(_too_much(f"at least {unavoidable:.2g}", requirements),))
+                        )
+                        continue
                     if (split.arrivals, engine) not in queues:
                         try:
                             queues[split.arrivals, engine] = solve_queue(beam, split.arrivals, engine)
@@ -230,9 +237,13 @@ def _judged(
 ) -> TwoStageDesign:
     problems: tuple[str, ...] = ()
     if queue.overflow_per_object > requirements.max_overflow:
-        problems = (f"loses {queue.overflow_per_object:.2g} of the objects, allowed {requirements.max_overflow:g}",)
+        problems = (_too_much(f"{queue.overflow_per_object:.2g}", requirements),)
     decision = solve_split(split, sample.rooms(queue), requirements.target_hz)
     return replace(bare, queue=queue, decision=decision, problems=problems)
+
+
+def _too_much(loss: str, requirements: Requirements) -> str:
+    return f"loses {loss} of the objects, allowed {requirements.max_overflow:g}"
 
 
 def _front(designs: Sequence[TwoStageDesign]) -> tuple[int, ...]:

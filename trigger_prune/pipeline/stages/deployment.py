@@ -31,6 +31,7 @@ from trigger_prune.pipeline.stage import Stage, StageContext
 from trigger_prune.pipeline.stages.float_export import FloatExport, FloatModel, float_model, load_float_export
 from trigger_prune.pipeline.stages.training import COST_KEYS, COST_LIMITS, MODEL_KEYS, model_files, trained_float_model
 from trigger_prune.prune.steps import join_waiting
+from trigger_prune.quantize.layers import has_channel_types
 from trigger_prune.quantize.weights_only import is_weights_only
 from trigger_prune.report.files import write_text
 from trigger_prune.synthesis.backends import analytic_cost, csynth_estimate, make_cost_model, with_store
@@ -42,6 +43,11 @@ from trigger_prune.verify.representations import Exported, verify_network, write
 from trigger_prune.verify.verdict import Verdict
 
 _QONNX, _LOWERED, _TRANSFORM, _PROJECT = "model.onnx", "model_lowered.onnx", "input_transform.json", "hls4ml_project"
+
+
+_CHANNELS = (
+    "neurons have types of their own, hls4ml knows one per tensor; learn.activations: tensor gives a network for it"
+)
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,9 @@ def _compute_export(context: StageContext) -> Any:
         return written, None, transform, None
     qonnx_model = to_qonnx(network)
     lowered = write_lowered(qonnx_model, network)
+    if has_channel_types(network):
+        context.progress.note(f"no hls4ml project: {_CHANNELS}")
+        return qonnx_model, lowered, transform, None
     folder = context.scratch / _PROJECT
     shutil.rmtree(folder, ignore_errors=True)
     write_hls4ml_project(network, folder, deployed_target(context), project_identifier(context.config.project))
@@ -98,18 +107,21 @@ def _save_export(result: Any, folder: Path) -> None:
         return
     onnx.save(qonnx_model, str(folder / _QONNX))
     onnx.save(lowered, str(folder / _LOWERED))
-    shutil.copytree(project, folder / _PROJECT)
+    if project is not None:
+        shutil.copytree(project, folder / _PROJECT)
 
 
 def _load_export(folder: Path) -> Exported | FloatExport:
-    return load_float_export(folder, _QONNX) or Exported(folder / _QONNX, folder / _LOWERED, folder / _PROJECT)
+    project = folder / _PROJECT if (folder / _PROJECT).exists() else None
+    return load_float_export(folder, _QONNX) or Exported(folder / _QONNX, folder / _LOWERED, project)
 
 
 def _publish_export(folder: Path, out: Path) -> list[Path]:
     names = [name for name in (_QONNX, _LOWERED, _TRANSFORM, _PROJECT) if (folder / name).exists()]
+    # left by an earlier run of the same project, they would belong to another network
     if _LOWERED not in names:
-        # left by an earlier run of the same project, they would belong to another network
         (out / _LOWERED).unlink(missing_ok=True)
+    if _PROJECT not in names:
         shutil.rmtree(out / _PROJECT, ignore_errors=True)
     return [copy_atomically(folder / name, out / name) for name in names]
 
@@ -220,6 +232,8 @@ def _predict_csynth(
     config: CostConfig, project_dir: Path, pairs: tuple[tuple[fx.GraphModule, Target], ...]
 ) -> tuple[HardwareReport | None, HardwareReport | None, str | None]:
     """csynth's reports of both networks by formula, or why there are none."""
+    if any(has_channel_types(network) for network, _ in pairs):
+        return None, None, _CHANNELS
     try:
         model = csynth_estimate(config, project_dir)
         dense, deployed = (model.measure(network, target) for network, target in pairs)
@@ -233,6 +247,8 @@ def _csynth(
 ) -> tuple[HardwareReport | None, str | None]:
     """The HLS compiler's report where one is installed, or why there is none."""
     config = context.config.cost
+    if has_channel_types(deployed):
+        return None, _CHANNELS
     if measured.stage is CostStage.CSYNTH:
         return measured, None
     if find_hls_tool(config.tool_version) is None:

@@ -45,7 +45,7 @@ _PRICE_STEP = 1.5
 _ENOUGH, _PLENTY = 2.0, 6.0
 """The price rises when proposals offer less than so many times the saving wanted, and falls when they offer more."""
 
-_BEYOND = 3.0
+_BEYOND = 2.0
 """Rounds go on until the merit has fallen this many times further than allowed: a later round may recover."""
 
 Progress = Callable[[FrontPoint], None]
@@ -149,8 +149,8 @@ class _Refinement:
             learning_rate=settings.learning_rate,
             seed=settings.seed + 1000 * number,
             task=self.task,
-            objective=self.objective,
             weight_decay=settings.weight_decay,
+            select="last",  # the best epoch by the validation merit of so short a training is the luckiest one
         )
         with digit_caps(self.network, self.state.codes):
             fit(self.network, self.train, self.validation, fit_settings)

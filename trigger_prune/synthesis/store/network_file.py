@@ -13,6 +13,8 @@ from trigger_prune.fixed_point import FixedPoint
 
 _SIZES = ("input_size", "output_size", "stride")
 _TYPES = ("weight_type", "bias_type", "input_type", "output_type")
+_CHANNELS = ("input_channels", "output_channels")
+"""Written only where they are not empty."""
 
 
 def network_to_json(spec: NetworkSpec) -> str:
@@ -54,12 +56,21 @@ def _layer_values(layer: WeightLayer) -> dict[str, Any]:
         "positions": int(layer.positions),
         "groups": int(layer.groups),
         **{name: list(getattr(layer, name)) for name in _SIZES},
+        **{
+            name: [None if fixed is None else str(fixed) for fixed in getattr(layer, name)]
+            for name in _CHANNELS
+            if getattr(layer, name)
+        },
     }
 
 
 def _layer(raw: dict[str, Any]) -> WeightLayer:
     types: dict[str, Any] = {name: None if raw[name] is None else FixedPoint.parse(raw[name]) for name in _TYPES}
     sizes: dict[str, Any] = {name: _whole(raw[name]) for name in _SIZES}
+    channels: dict[str, Any] = {
+        name: tuple(None if text is None else FixedPoint.parse(text) for text in raw.get(name, ()))
+        for name in _CHANNELS
+    }
     weight = np.array(raw["weight"], dtype=np.int64).reshape(raw["shape"])
     bias = np.array(raw["bias"], dtype=np.int64)
     return WeightLayer(
@@ -71,6 +82,7 @@ def _layer(raw: dict[str, Any]) -> WeightLayer:
         positions=raw["positions"],
         groups=raw["groups"],
         **sizes,
+        **channels,
         **types,  # only output_type may be None; content_hash is compared by the reader
     )
 

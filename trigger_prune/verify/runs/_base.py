@@ -21,11 +21,11 @@ FLOAT32_BITS = 24
 
 @dataclass(frozen=True)
 class Exported:
-    """Files to verify: the QONNX model, its lowered form and the hls4ml project."""
+    """Files to verify: the QONNX model, its lowered form and the hls4ml project (None: hls4ml cannot build it)."""
 
     qonnx_model: Path
     lowered_model: Path
-    hls4ml_project: Path
+    hls4ml_project: Path | None
 
 
 @dataclass(frozen=True)
