@@ -21,6 +21,7 @@ from trigger_prune.models.deep_sets import DeepSets
 from trigger_prune.quantize.convert import quantize_model
 from trigger_prune.quantize.describe import describe_network
 from trigger_prune.quantize.freeze import freeze
+from trigger_prune.quantize.layers import FixedQuantizer
 from trigger_prune.synthesis.rtl.trace import check_trace, trace_network
 from trigger_prune.verify.representations import torch_outputs
 
@@ -227,3 +228,28 @@ def test_an_initializer_listed_as_an_input_is_none() -> None:
     for constant in model.graph.initializer:
         model.graph.input.append(helper.make_tensor_value_info(constant.name, TensorProto.FLOAT, list(constant.dims)))
     assert unnamed(describe_network(read_qonnx(model).network)) == expected
+
+
+@pytest.mark.parametrize("transposed", [0, 1])
+def test_a_square_matrix_is_read_the_right_way_round(transposed: int) -> None:
+    """With factors on the product and on the bias."""
+    g = Graph(np.random.default_rng(0))
+    tensor = g.quant("x", 0.25, 6.0, signed=1, narrow=0, mode="ROUND")
+    weight, bias = np.array([[1.0, 2.0], [0.5, -3.0]]), np.array([0.5, -1.0])
+    inputs = [tensor, g.constant(weight), g.constant(bias)]
+    entered = read_qonnx(g.model(g.node("Gemm", inputs, transB=transposed, alpha=0.5, beta=2.0), (2,), (2,)))
+    got = torch_outputs(entered.network, np.array([[1.0, 4.0]], np.float32), double=True)
+    expected = 0.5 * np.array([1.0, 4.0]) @ (weight.T if transposed else weight) + 2 * bias
+    assert got.tolist() == [expected.tolist()]
+
+
+def test_a_second_quantiser_acts_only_where_it_must() -> None:
+    """Unsigned behind signed cuts at zero; a wider one of the same grid does nothing and is left out."""
+    g = Graph(np.random.default_rng(0))
+    tensor = g.quant("x", 0.25, 4.0, signed=1, narrow=0, mode="ROUND")
+    wider = g.quant(tensor, 0.25, 6.0, signed=1, narrow=1, mode="FLOOR")
+    cut = g.quant(wider, 0.25, 6.0, signed=0, narrow=0, mode="ROUND")
+    entered = read_qonnx(g.model(g.node("MatMul", [cut, g.constant(np.eye(2))]), (2,), (2,)))
+    got = torch_outputs(entered.network, np.array([[-1.25, 1.5]], np.float32), double=True)
+    assert got.tolist() == [[0.0, 1.5]]
+    assert sum(isinstance(module, FixedQuantizer) for module in entered.network.modules()) == 1
