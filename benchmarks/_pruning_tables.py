@@ -125,6 +125,45 @@ def solver(result: Result) -> list[str]:
     ]
 
 
+def learned(result: Result) -> list[str]:
+    """Learned bit widths at the budget of the table above."""
+    found = result("budget_loop_learned")
+    f = found["figures"]
+    cells = [
+        f"{f[f'learned_{name}_mean']:{form}} ± {f[f'learned_{name}_error']:{form}}"
+        for name, form in (("accuracy", ".4f"), ("auc", ".4f"), ("lut", ".0f"), ("rounds", ".1f"))
+    ]
+    return [
+        f"`{found['command']}`: the same trained networks and budget of {found['budget_lut']} LUTs as above, 170 epochs: "
+        f"accuracy **{cells[0]}**, AUC {cells[1]} at {cells[2]} measured LUTs, {cells[3]} networks measured.",
+    ]
+
+
+def peers_compare(result: Result) -> list[str]:
+    """LUTs of the toolkit at the AUC of the peers' joint front."""
+    found = result("peers_compare")
+    lines = [
+        f"`{found['command']}`: LUTs at which the peers' joint front and the toolkit (learned bit widths, one training per "
+        "seed) reach an AUC on test events, interpolated along fronts chosen on validation; ratio with 90 % interval "
+        "from a bootstrap over events and seeds:",
+    ]
+    for data, table in found["tables"].items():
+        lines += [
+            "",
+            f"{data}: {table['peers']}; toolkit seeds {table['own_seeds']}",
+            "",
+            "| AUC | peers, LUT | toolkit, LUT | ratio | 90 % interval |",
+            "|---|---|---|---|---|",
+        ]
+        for row in table["rows"]:
+            ratio = f"**{row['ratio']:.2f}**" if row["high"] < 1 else f"{row['ratio']:.2f}"
+            lines.append(
+                f"| {row['auc']:.3f} | {row['peers_lut']:.0f} | {row['own_lut']:.0f} | {ratio} | "
+                f"{row['low']:.2f} – {row['high']:.2f} |"
+            )
+    return lines
+
+
 def peers(result: Result) -> list[str]:
     """Fronts of other tools, through the same flow."""
     found = result("peers")

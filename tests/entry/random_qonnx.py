@@ -98,8 +98,8 @@ def _activation_quant(g: Graph, tensor: str, *, relu: bool, half_up: bool = True
     signed = int(not relu or g.rng.random() < 0.3)
     return g.quant(
         tensor,
-        2.0 ** -float(g.rng.integers(0, 4)) if g.rng.random() < 0.8 else np.full((1, 1), 0.5),
-        float(g.rng.integers(2, 7)),
+        2.0 ** -float(g.rng.integers(1, 4)) if g.rng.random() < 0.8 else np.full((1, 1), 0.5),
+        float(g.rng.choice([3, 5, 6, 6, 7, 8])),
         signed=signed,
         narrow=int(signed and g.rng.random() < 0.4),
         mode=str(g.rng.choice(modes)),
@@ -108,25 +108,25 @@ def _activation_quant(g: Graph, tensor: str, *, relu: bool, half_up: bool = True
 
 def _weight(g: Graph, shape: tuple[int, ...], channel_axis: int) -> str:
     """A weight constant: through one Quant node, with a scale per tensor or channel, or on its grid already."""
-    values = g.rng.normal(size=shape)
-    kind = int(g.rng.integers(0, 4))
+    values = g.rng.normal(size=shape) * 1.5 / np.sqrt(np.prod(shape) / shape[channel_axis])
+    kind = int(g.rng.integers(0, 5))
     if kind == 0:
         return g.constant(np.round(values * 8) / 8)
     if kind == 1:
-        scale = g.constant(2.0 ** -float(g.rng.integers(0, 4)))
+        scale = g.constant(2.0 ** -float(g.rng.integers(1, 4)))
         return g.node("BipolarQuant", [g.constant(values), scale], "qonnx.custom_op.general")
-    scale: object = 2.0 ** -float(g.rng.integers(1, 5))
+    scale: object = 2.0 ** -float(g.rng.integers(2, 6))
     if kind == 2:
         across = [1] * len(shape)
         across[channel_axis] = shape[channel_axis]
-        scale = np.exp2(-g.rng.integers(0, 5, across))
-    signed = int(g.rng.random() < 0.85)
+        scale = np.exp2(-g.rng.integers(2, 6, across))
+    signed = int(g.rng.random() < 0.9)
     mode = str(g.rng.choice(["ROUND", "FLOOR", "CEIL", "DOWN", "UP", "HALF_UP", "HALF_DOWN"]))
     zero = 1.0 if g.rng.random() < 0.1 else 0.0
     return g.quant(
         g.constant(values),
         scale,
-        float(g.rng.integers(2, 7)),
+        float(g.rng.integers(3, 8)),
         signed=signed,
         narrow=int(g.rng.random() < 0.5),
         mode=mode,
@@ -142,7 +142,7 @@ def _bias(g: Graph, shape: tuple[int, ...], *, floats: bool) -> str:
 
 
 def _dense(g: Graph, tensor: str, shape: tuple[int, ...], last: bool = False) -> tuple[str, tuple[int, ...]]:
-    n_in, n_out = shape[0], int(g.rng.integers(2, 7))
+    n_in, n_out = shape[0], int(g.rng.integers(4, 9))
     if g.rng.random() < 0.5:
         inputs = [tensor, _weight(g, (n_out, n_in), 0)]
         if g.rng.random() < 0.7:
@@ -181,7 +181,7 @@ def _folded(g: Graph, tensor: str, shape: tuple[int, ...]) -> str:
 
 
 def _convolution(g: Graph, tensor: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
-    axes, n_out = len(shape) - 1, int(g.rng.integers(1, 3)) * 2
+    axes, n_out = len(shape) - 1, int(g.rng.integers(2, 4)) * 2
     stride, pad = int(g.rng.integers(1, 3)), int(g.rng.integers(0, 2))
     kernel = min(int(g.rng.integers(1, 4)), min(shape[1:]))
     group = 2 if shape[0] % 2 == 0 and g.rng.random() < 0.4 else 1

@@ -81,6 +81,7 @@ def test_steps_are_chosen(tmp_path: Path, events: Path) -> None:
     assert sorted(path.name for path in out.iterdir()) == ["cost.json"]
 
 
+@pytest.mark.slow
 def test_a_keras_model_goes_through_the_other_interpreter(foreign: Foreign, tmp_path: Path, events: Path) -> None:
     file = tmp_path / "tagger.keras"
     file.write_bytes(b"a saved model")

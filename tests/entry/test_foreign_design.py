@@ -108,6 +108,7 @@ def test_cost_is_that_of_the_same_network_entered_as_layers(foreign: Foreign, tm
     assert (option.name, option.reuse_factor, option.clock_multiple) == ("tagger", 1, 8)
 
 
+@pytest.mark.slow
 def test_verify_runs_the_adder_graph_and_the_verilog(foreign: Foreign, tmp_path: Path) -> None:
     design = entered(foreign, tmp_path)
     verdict = steps.verify_of(design, None, foreign.events, rtl_events=50)
@@ -117,6 +118,7 @@ def test_verify_runs_the_adder_graph_and_the_verilog(foreign: Foreign, tmp_path:
     }
 
 
+@pytest.mark.slow
 def test_verify_finds_outputs_that_are_not_those_of_the_framework(foreign: Foreign, tmp_path: Path) -> None:
     design = entered(foreign, tmp_path)
     inputs, outputs = design.golden()

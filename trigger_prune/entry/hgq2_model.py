@@ -88,8 +88,8 @@ def read_hgq2(
         if result["differ"]:
             raise VerificationError(
                 f"Keras and the adder graph differ on {result['differ']} of {result['events']} events of {source}",
-                hint="Keras computes in float32: sums of more than 24 bits are rounded there; use fewer bits, or give the "
-                "input type that the model was trained with (--input-type)",
+                hint="Keras computes in float32, where sums of more than 24 bits are rounded: use fewer bits, or give "
+                "the input type that the model was trained with (--input-type)",
             )
         versions = ", ".join(f"{package} {number}" for package, number in result["versions"].items())
         return ForeignDesign(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +69,9 @@ def write_network(model: EnteredNetwork, folder: Path, target: Target) -> tuple[
     onnx.save(qonnx_model, str(exported.qonnx_model))
     onnx.save(write_lowered(qonnx_model, model.network), str(exported.lowered_model))
     try:
-        write_hls4ml_project(model.network, exported.hls4ml_project, target, project_identifier(model.name))
+        write_hls4ml_project(model.network, folder / HLS_FOLDER, target, project_identifier(model.name))
     except ExportError as error:
-        return exported, error.message
+        return replace(exported, hls4ml_project=None), error.message
     return exported, None
 
 
