@@ -134,8 +134,8 @@ def learned(result: Result) -> list[str]:
         for name, form in (("accuracy", ".4f"), ("auc", ".4f"), ("lut", ".0f"), ("rounds", ".1f"))
     ]
     return [
-        f"`{found['command']}`: the same trained networks and budget of {found['budget_lut']} LUTs as above, 170 epochs: "
-        f"accuracy **{cells[0]}**, AUC {cells[1]} at {cells[2]} measured LUTs, {cells[3]} networks measured.",
+        f"`{found['command']}`: the same trained networks and budget of {found['budget_lut']} LUTs as above, 170 "
+        f"epochs: accuracy **{cells[0]}**, AUC {cells[1]} at {cells[2]} measured LUTs, {cells[3]} networks measured.",
     ]
 
 
@@ -143,8 +143,8 @@ def peers_compare(result: Result) -> list[str]:
     """LUTs of the toolkit at the AUC of the peers' joint front."""
     found = result("peers_compare")
     lines = [
-        f"`{found['command']}`: LUTs at which the peers' joint front and the toolkit (learned bit widths, one training per "
-        "seed) reach an AUC on test events, interpolated along fronts chosen on validation; ratio with 90 % interval "
+        f"`{found['command']}`: LUTs at which the peers' joint front and the toolkit (learned bit widths, one training "
+        "per seed) reach an AUC on test events, interpolated along fronts chosen on validation; ratio with 90 % interval "
         "from a bootstrap over events and seeds:",
     ]
     for data, table in found["tables"].items():
@@ -159,7 +159,7 @@ def peers_compare(result: Result) -> list[str]:
             ratio = f"**{row['ratio']:.2f}**" if row["high"] < 1 else f"{row['ratio']:.2f}"
             lines.append(
                 f"| {row['auc']:.3f} | {row['peers_lut']:.0f} | {row['own_lut']:.0f} | {ratio} | "
-                f"{row['low']:.2f} – {row['high']:.2f} |"
+                f"{row['low']:.2f} to {row['high']:.2f} |"
             )
     return lines
 

@@ -4,9 +4,9 @@
                                [--length 1.0] [--quick] [--table]
 
 Peers: HGQ2 (one long ramp of beta), PQuantML (PDP), torch-pruning with quantisation-aware training, and long magnitude
-pruning; beside them the toolkit itself with learned bit widths. Same events, same split, same network 16-64-32-32-5, same flow to LUTs; networks are chosen on validation and
-quoted on test events. Every point states its optimiser steps and its CPU seconds of training and of measuring the cost:
-training length matters more than the method.
+pruning; beside them the toolkit itself with learned bit widths. Same events, same split, same network 16-64-32-32-5,
+same flow to LUTs; networks are chosen on validation and quoted on test events. Every point states its optimiser steps
+and its CPU seconds of training and of measuring the cost: training length matters more than the method.
 
 A training that was done is never repeated, nor is a measured network: the run can be stopped at any time. Environments
 and trainings are kept in $TRIGGER_PRUNE_PEERS (default: benchmarks/peers/.cache); finished trainings also stand in

@@ -26,13 +26,14 @@ from trigger_prune.pipeline.stage import Stage, StageContext
 Invoke = Callable[..., Any]
 COMMANDS = (
     "run", "stages", "clean", "check", "init", "schema", "budget", "sensitivity", "lottery", "trials", "doctor",
-    "validate",
+    "validate", "precision", "profile", "enter", "verify",
 )  # fmt: skip
 GROUPS = {
     "reports": ("show", "diff"),
     "cost": ("calibrate", "evaluate", "predict"),
     "store": ("ls", "show", "export", "import", "prune"),
     "data": ("make", "card"),
+    "qkeras": ("export", "import", "finetune", "verify", "hls4ml"),
 }
 
 

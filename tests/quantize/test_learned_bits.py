@@ -15,7 +15,7 @@ from trigger_prune.quantize.checkpoint import load_network, save_network
 from trigger_prune.quantize.convert import quantize_model
 from trigger_prune.quantize.describe import describe_network
 from trigger_prune.quantize.layers import ChannelQuantizer, FixedQuantizer, weight_layers
-from trigger_prune.quantize.learned.charge import Charge, expected_digits
+from trigger_prune.quantize.learned.charge import expected_digits
 from trigger_prune.quantize.learned.convert import LearnedBits, fixed_network, learned_network
 from trigger_prune.quantize.learned.layers import LearnedQuantizer
 from trigger_prune.quantize.learned.price import PriceController, goal_between
@@ -248,4 +248,4 @@ def test_training_lands_on_the_charge_and_learns() -> None:
     with torch.no_grad():
         accuracy = float((fixed(x).argmax(1) == y).float().mean())
     assert accuracy > 0.88
-    assert float(Charge(network)()) < start / 6
+    assert charge_of(network) < start / 6

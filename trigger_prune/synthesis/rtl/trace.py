@@ -106,7 +106,7 @@ def trace_layers(
                 f"alkaid cannot express this network: {error or type(error).__name__}",
                 hint="only linear and convolution layers, ReLU, quantisers, pools, flatten, add and cat become Verilog",
             ) from error
-        except (ValueError, TypeError, RuntimeError, IndexError, KeyError) as error:
+        except (ValueError, TypeError, RuntimeError, IndexError, KeyError, StopIteration) as error:
             raise CostError(f"alkaid failed on this network: {type(error).__name__}: {error}") from error
         finally:
             frozen.train(was_training)
