@@ -144,8 +144,8 @@ def peers_compare(result: Result) -> list[str]:
     found = result("peers_compare")
     lines = [
         f"`{found['command']}`: LUTs at which the peers' joint front and the toolkit (learned bit widths, one training "
-        "per seed) reach an AUC on test events, interpolated along fronts chosen on validation; ratio with 90 % interval "
-        "from a bootstrap over events and seeds:",
+        "per seed) reach an AUC on test events, interpolated along fronts chosen on validation; ratio with 90 % "
+        "interval from a bootstrap over events and seeds:",
     ]
     for data, table in found["tables"].items():
         lines += [

@@ -22,7 +22,7 @@ REFUSED_LAYERS: tuple[RefusedLayer, ...] = (
     ),
     RefusedLayer(
         "AdaptiveAvgPool1d, AdaptiveAvgPool2d, AvgPool1d, AvgPool2d, mean",
-        "of an adaptive one hls4ml gives other values (io_parallel) or dies of SIGILL (io_stream); it cannot read the others",
+        "an adaptive one gives other values (io_parallel) or dies of SIGILL (io_stream); hls4ml cannot read the others",
         "the mean over positions as a frozen depthwise Conv1d, as in the reference model deep_sets",
     ),
     RefusedLayer(
