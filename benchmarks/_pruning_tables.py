@@ -139,6 +139,17 @@ def learned(result: Result) -> list[str]:
     ]
 
 
+def dense_precision(result: Result) -> list[str]:
+    """Accuracy of the dense quantised network beside the float one."""
+    found = result("dense_precision")
+    f = found["figures"]
+    return [
+        f"`{found['command']}`: the dense jet tagger with {f['bits']:.0f}-bit weights and activations loses "
+        f"{f['points_lost']:.2f} ± {f['points_lost_error']:.2f} points of accuracy on {f['float_accuracy']:.4f} "
+        f"(AUC {f['auc']:.4f}, float {f['float_auc']:.4f}; mean over {f['seeds']:.0f} seeds).",
+    ]
+
+
 def peers_compare(result: Result) -> list[str]:
     """LUTs of the toolkit at the AUC of the peers' joint front."""
     found = result("peers_compare")

@@ -286,6 +286,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "obs": lambda: _pruning_tables.obs(_result),
     "sensitivity": lambda: _pruning_tables.sensitivity(_result),
     "lottery": lambda: _pruning_tables.lottery(_result),
+    "dense_precision": lambda: _pruning_tables.dense_precision(_result),
     "learned": lambda: _pruning_tables.learned(_result),
     "peers": lambda: _pruning_tables.peers(_result),
     "peers_compare": lambda: _pruning_tables.peers_compare(_result),

@@ -109,6 +109,19 @@ def test_the_charge_of_a_layer_is_digits_times_input_bits() -> None:
     assert charge_of(network) == pytest.approx(total, rel=1e-5)
 
 
+def test_ebops_are_weight_bits_times_input_bits() -> None:
+    network = learned_network(quantize_model(mlp(), events(500, 5), INPUT, Bits()), events(500, 5), LearnedBits())
+    scattered(network)
+    widths = {name: m.widths().flatten() for name, m in network.named_modules() if isinstance(m, LearnedQuantizer)}
+    order = ["input_quant", *[name for name in widths if name != "input_quant"]]
+    total = 0.0
+    for layer, wire in zip([m for m in network.modules() if hasattr(m, "weight_fraction")], order, strict=True):
+        codes = layer.quantized_weight().detach() * torch.exp2(torch.round(layer.weight_fraction.detach()))
+        bits = np.array([[int(abs(code)).bit_length() for code in row] for row in codes.round().int().tolist()])
+        total += float((bits * widths[wire].detach().numpy()).sum())
+    assert charge_of(network, "ebops") == pytest.approx(total, rel=1e-5)
+
+
 def test_expected_digits_are_those_of_random_codes() -> None:
     for bits in (4, 7, 10):
         codes = np.arange(2 ** (bits - 1), 2**bits)

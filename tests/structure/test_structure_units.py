@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,8 +12,11 @@ from structure_networks import NETWORKS, Source, build, coupled_sources, mlp, qu
 from torch import Tensor, nn
 
 from trigger_prune.errors import ModelError
+from trigger_prune.fixed_point import FixedPoint
+from trigger_prune.quantize.convert import quantize_model
 from trigger_prune.quantize.layers import QuantLinear, weight_layers
 from trigger_prune.structure import Groups, structure_by_name
+from trigger_prune.structure.coupling import follow
 from trigger_prune.structure.masks import prunable_layers
 
 
@@ -165,3 +169,25 @@ def test_following_the_graph_leaves_the_network_alone() -> None:
 def test_channel_is_another_name_of_filter() -> None:
     one, other = structure_by_name("channel").groups(build("sets")), structure_by_name("filter").groups(build("sets"))
     assert one.structure == "filter" and torch.equal(one.ids["0"], other.ids["0"])
+
+
+class _TwoInputs(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(3, 4), nn.Linear(2, 3), nn.Linear(7, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        parts = [torch.relu(self.first(x[:, :3])), torch.relu(self.second(x[:, 3:]))]
+        result: torch.Tensor = self.last(torch.cat(parts, dim=1))
+        return result
+
+
+def test_neurons_are_followed_through_the_parts_of_the_input() -> None:
+    bits = SimpleNamespace(weight_bits=6, activation_bits=6, rounding="AP_TRN")
+    torch.manual_seed(0)
+    events = torch.randn(200, 5).mul(8).round().div(8)
+    network = quantize_model(_TwoInputs(), events, FixedPoint(8, 4), bits)
+    coupling = follow(network)
+    assert coupling.columns["first"].tolist() == coupling.inputs[:3].tolist()
+    assert coupling.columns["second"].tolist() == coupling.inputs[3:].tolist()
+    assert coupling.columns["last"].tolist() == [*coupling.rows["first"], *coupling.rows["second"]]

@@ -34,6 +34,11 @@ class LearnConfig(Section):
     activation_bits: Annotated[int, Field(ge=3, le=16)] = Field(
         default=7, description="Bits of every activation at the start."
     )
+    charge: Literal["adder_bits", "ebops"] = Field(
+        default="adder_bits",
+        description="What the training is charged for its bits. adder_bits: expected canonical signed digits times "
+        "input bits, near to LUTs. ebops: effective bit operations, weight bits times input bits.",
+    )
     epochs: PositiveInt = Field(
         default=800, description="Epochs on the way from the start to the budget: the longer, the better the network."
     )

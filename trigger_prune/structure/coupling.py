@@ -16,6 +16,7 @@ from trigger_prune.errors import ModelError
 from trigger_prune.quantize.batch_norm import NORMS
 from trigger_prune.quantize.convert import input_shape_of
 from trigger_prune.quantize.graph import is_add, is_cat, module_of
+from trigger_prune.quantize.input_slices import is_slice, slice_bounds
 from trigger_prune.quantize.layers import QUANTIZERS, WEIGHT_LAYERS, QuantLinear, QuantWeightLayer
 
 Units = NDArray[np.int64]
@@ -140,6 +141,8 @@ class _Follower:
             return self._through_sum(node)
         if is_cat(node):
             return self._through_cat(node)
+        if is_slice(node):
+            return sources[0][slice(*slice_bounds(node, len(sources[0])))]
         what = type(module).__name__ if module is not None else node.format_node()
         raise ModelError(f"{node.name}: neurons cannot be followed through {what}")
 

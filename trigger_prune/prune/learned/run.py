@@ -30,7 +30,7 @@ _INTEGRAL_TIME = 60.0
 class LearnedRun:
     """The network in training (``network``), the price of a bit, and how far the training is.
 
-    charge   where the goal of the cost is now, in expected adder bits
+    charge   where the goal of the cost is now, in units of ``config.charge``
     stage    how many times ``descend`` was called
     """
 
@@ -54,7 +54,7 @@ class LearnedRun:
             wrap=config.overflow == "wrap" and channels,
         )
         run = cls(learned_network(network, inputs.train.features, bits), inputs, config)
-        run.charge = charge_of(run.network)
+        run.charge = charge_of(run.network, config.charge)
         return run
 
     def descend(self, charge: float, epochs: int, phase: str, on_epoch: OnEpoch) -> FitHistory:
@@ -108,6 +108,7 @@ class LearnedRun:
             start=self.charge,
             end=charge,
             anneal=anneal,
+            kind=self.config.charge,
             progress=on_epoch,
         )
 

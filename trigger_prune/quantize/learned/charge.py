@@ -1,14 +1,15 @@
-"""What the trained bits are charged: the adder bits that they are expected to cost, differentiable.
+"""What the trained bits are charged, differentiable: the adder bits that they are expected to cost, or bit operations.
 
 A product with a constant costs one adder per non-zero canonical signed digit of its code, as wide as its input. A code
 of b bits has (b + 2) / 3 such digits on average; the derivative is the secant to zero bits, so that the last bit of a
-weight, with which its last adder goes, is charged in full.
+weight, with which its last adder goes, is charged in full. Effective bit operations (EBOPs, arXiv:2405.00645) are bits
+of the weight times bits of its input instead.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx, nn
@@ -31,8 +32,11 @@ class _Digits(torch.autograd.Function):
         return gradient * secant
 
 
-def expected_digits(weight: Tensor, quantized: Tensor, fraction: Tensor) -> Tensor:
-    """Expected canonical signed digits of every weight, its shape.
+ChargeKind = Literal["adder_bits", "ebops"]
+
+
+def expected_digits(weight: Tensor, quantized: Tensor, fraction: Tensor, kind: ChargeKind = "adder_bits") -> Tensor:
+    """Expected canonical signed digits of every weight, its shape; with ``ebops`` its bits.
 
     The bits of a code are fraction + log2(weight): the gradient reaches both. With the fraction alone it would pay to
     lower it and to let the weight grow instead, without end and without saving a bit.
@@ -42,14 +46,17 @@ def expected_digits(weight: Tensor, quantized: Tensor, fraction: Tensor) -> Tens
     with torch.no_grad():
         exact = torch.round(fraction) + torch.floor(torch.log2(quantized.abs().clamp_min(1e-30))) + 1
     bits = torch.where(kept, smooth + (exact - smooth).detach(), torch.zeros_like(weight))
+    if kind == "ebops":
+        return torch.relu(bits)
     return _Digits.apply(torch.relu(bits))  # type: ignore[no-untyped-call,no-any-return]
 
 
 class Charge:
-    """Expected adder bits of a network with trained widths; call it after a forward pass, in the same step."""
+    """Adder bits (or EBOPs) that a network with trained widths costs; called after the forward pass of a step."""
 
-    def __init__(self, network: fx.GraphModule) -> None:
+    def __init__(self, network: fx.GraphModule, kind: ChargeKind = "adder_bits") -> None:
         self.network = network
+        self.kind = kind
         shape = network.meta["input_shape"]
         example = torch.zeros((1, *shape), device=next(network.parameters()).device)
         mode = network.training
@@ -108,7 +115,7 @@ class Charge:
 
     def _layer(self, node: fx.Node, layer: Any, bits: Tensor) -> Tensor:
         weight = layer.weight
-        digits = expected_digits(weight, layer.quantized_weight().detach(), layer.weight_fraction)
+        digits = expected_digits(weight, layer.quantized_weight().detach(), layer.weight_fraction, self.kind)
         if isinstance(layer, nn.Linear):
             dense: Tensor = (digits.sum(0) * bits.expand(1, weight.shape[1])).sum()
             return dense

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, fx
 
-from trigger_prune.quantize.learned.charge import Charge
+from trigger_prune.quantize.learned.charge import Charge, ChargeKind
 from trigger_prune.quantize.learned.layers import LearnedQuantizer
 from trigger_prune.quantize.learned.price import PriceController, goal_between
 from trigger_prune.train.evaluate import Batches
@@ -29,17 +29,19 @@ def train_to_cost(
     start: float,
     end: float,
     anneal: bool,
+    kind: ChargeKind = "adder_bits",
     progress: Callable[[EpochRecord, int], None] | None = None,
 ) -> FitHistory:
     """Train weights and widths of a ``learned_network`` in place while its charge goes from ``start`` to ``end``.
 
     anneal    the learning rate falls from its peak to a hundredth; else it stays
+    kind      what is charged
     The weights of the last epoch are kept: every epoch has another cost. Raises ModelError when the training fails.
     """
     for module in network.modules():
         if isinstance(module, LearnedQuantizer):
             module.restart()  # a training that goes on from a file shall look at the ranges at the same steps
-    charge = Charge(network)
+    charge = Charge(network, kind)
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     gradients: list[Tensor | None] = []
     price = 0.0
@@ -71,7 +73,7 @@ def train_to_cost(
     return fit(network, train, validation, chosen, on_gradients=add_price, progress=progress)
 
 
-def charge_of(network: fx.GraphModule) -> float:
-    """Present charge of a ``learned_network``, expected adder bits."""
+def charge_of(network: fx.GraphModule, kind: ChargeKind = "adder_bits") -> float:
+    """Present charge of a ``learned_network``."""
     with torch.no_grad():
-        return float(Charge(network)())
+        return float(Charge(network, kind)())
