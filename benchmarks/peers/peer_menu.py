@@ -49,7 +49,7 @@ def trainings(peer: str, length: Length, quick: bool) -> list[dict[str, Any]]:
 
 
 def _trigger_prune(length: Length, quick: bool) -> dict[str, Any]:
-    levels = [2000.0] if quick else [7000.0, 5000.0, 3600.0, 2600.0, 1900.0, 1400.0, 1000.0, 700.0]
+    levels = [2000.0] if quick else [5200.0, 3000.0, 1750.0, 1000.0]
     return {
         **_COMMON,
         **_SIX_BITS,
@@ -59,6 +59,10 @@ def _trigger_prune(length: Length, quick: bool) -> dict[str, Any]:
         "anneal_epochs": max(1, length.point // 3),
         "levels": levels,
         "learning_rate": 6e-3,
+        "refine_rounds": 2 if quick else 12,
+        "refine_epochs": max(1, length.point // 48),
+        "refine_saving": 0.045,
+        "refine_every": 3,
     }
 
 

@@ -1,7 +1,9 @@
-"""The toolkit itself: one training with learned bit widths, down in cost, with a finished network at every level.
+"""The toolkit itself: one training with learned bit widths, down in cost; at every level a finished, refined network.
 
 Settings: float_epochs, quantised_epochs (from float to widths that can be trained), epochs (all the way down),
-anneal_epochs (of every level), levels (expected adder bits), learning_rate, batch_size.
+anneal_epochs (of every level), levels (expected adder bits), learning_rate, batch_size; of the refinement
+refine_rounds, refine_epochs (fine-tuning of a round), refine_saving (of the cost, a round), refine_every (rounds
+between two networks that are kept).
 """
 
 from __future__ import annotations
@@ -17,8 +19,13 @@ from trigger_prune.config.project import LearnConfig, PruneConfig
 from trigger_prune.models.mlp import Mlp
 from trigger_prune.prune.learned.run import LearnedRun
 from trigger_prune.prune.measured import LoopInputs
+from trigger_prune.prune.refine.codes import write_codes
+from trigger_prune.prune.refine.refine import refine_network
+from trigger_prune.prune.refine.settings import RefineSettings
+from trigger_prune.quantize.learned.ranges import fit_ranges
 from trigger_prune.target import Budget, Target
 from trigger_prune.train.fit import FitSettings
+from trigger_prune.train.objective import Objective
 
 FIRST_SHARE = 2.0
 """Epochs of the way to the first level, in units of those between two levels."""
@@ -48,17 +55,36 @@ def main() -> None:
         spent += cpu_s() - begun
         begun = cpu_s()
         finished, _ = run.annealed(level, settings["anneal_epochs"], f"level {level:g}", None)
-        spent += cpu_s() - begun
-        steps += (down + settings["anneal_epochs"]) * per_epoch
-        deliver(
-            networks,
-            f"charge{level:g}",
-            finished,
-            {"charge": level},
-            optimiser_steps=steps,
-            train_cpu_s=round(spent, 2),
+        refined = refine_network(
+            finished, run.inputs.train, run.inputs.validation, _refinement(job), objective=Objective("auc")
         )
+        spent += cpu_s() - begun
+        steps += (down + settings["anneal_epochs"] + settings["refine_rounds"] * settings["refine_epochs"]) * per_epoch
+        for point in refined.points[:: settings["refine_every"]]:
+            write_codes(finished, point.codes)
+            fit_ranges(finished, run.inputs.train.features)
+            deliver(
+                networks,
+                f"charge{level:g}_round{point.round}",
+                finished,
+                {"charge": level, "round": point.round},
+                optimiser_steps=steps,
+                train_cpu_s=round(spent, 2),
+            )
     networks.write(optimiser_steps=steps, train_cpu_s=round(spent, 2))
+
+
+def _refinement(job: Job) -> RefineSettings:
+    settings = job.settings
+    return RefineSettings(
+        saving_per_round=settings["refine_saving"],
+        rounds=settings["refine_rounds"],
+        fine_tune_epochs=settings["refine_epochs"],
+        learning_rate=1e-3,
+        batch_size=settings["batch_size"],
+        largest_merit_loss=0.01,
+        seed=job.seed,
+    )
 
 
 def _inputs(job: Job) -> LoopInputs:

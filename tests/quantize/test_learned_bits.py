@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from trigger_prune.quantize.learned.charge import expected_digits
 from trigger_prune.quantize.learned.convert import LearnedBits, fixed_network, learned_network
 from trigger_prune.quantize.learned.layers import LearnedQuantizer
 from trigger_prune.quantize.learned.price import PriceController, goal_between
+from trigger_prune.quantize.learned.ranges import fit_ranges
 from trigger_prune.quantize.learned.rounding import learned_round
 from trigger_prune.quantize.learned.train import charge_of, train_to_cost
 from trigger_prune.quantize.state import load_network_state, network_state
@@ -262,3 +264,33 @@ def test_training_lands_on_the_charge_and_learns() -> None:
         accuracy = float((fixed(x).argmax(1) == y).float().mean())
     assert accuracy > 0.88
     assert charge_of(network) < start / 6
+
+
+@pytest.mark.parametrize("granularity", ["channel", "tensor"])
+def test_ranges_are_found_anew_after_weights_have_grown(granularity: str) -> None:
+    x = events(1500, 5)
+    settings = LearnedBits(activations=granularity)  # type: ignore[arg-type]
+    network = learned_network(quantize_model(mlp(), x, INPUT, Bits()), x, settings)
+    scattered(network, 1.0)
+    fixed = fixed_network(network.eval(), x).eval()
+    layer = next(iter(weight_layers(fixed).values()))
+    layer.weight_type = replace(
+        layer.weight_type, width=layer.weight_type.width + 2, integer=layer.weight_type.integer + 2
+    )
+    with torch.no_grad():
+        layer.weight *= 4
+        wide = copy.deepcopy(fixed)
+        for name, module in list(wide.named_modules()):
+            if isinstance(module, ChannelQuantizer):
+                types = [t and replace(t, width=t.width + 12, integer=t.integer + 12) for t in module.types]
+                wide.set_submodule(name, ChannelQuantizer(types))
+            elif isinstance(module, FixedQuantizer):
+                t = module.fixed
+                wide.set_submodule(name, FixedQuantizer(replace(t, width=t.width + 12, integer=t.integer + 12)))
+        wrapped = fixed(x)
+        fit_ranges(fixed, x)
+        assert not torch.equal(wrapped, wide(x))
+        assert torch.equal(fixed(x), wide(x))
+        before = describe_network(fixed).content_hash()
+        fit_ranges(fixed, x)
+    assert describe_network(fixed).content_hash() == before

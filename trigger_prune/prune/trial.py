@@ -9,7 +9,7 @@ from typing import Any, Literal
 from trigger_prune.cost.report import HardwareReport
 from trigger_prune.target import LayerLayout
 
-Phase = Literal["dense", "ramp", "final", "trim"]
+Phase = Literal["dense", "ramp", "final", "trim", "refine"]
 
 
 @dataclass(frozen=True)

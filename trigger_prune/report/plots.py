@@ -21,7 +21,7 @@ from trigger_prune.report.svg import COLOUR, SERIES, drawing, label, power_of_te
 
 _MOST_CLASSES_IN_ONE_PLOT = 6
 _ROC_FLOOR = 1e-5
-_PHASE_MARKER = {"dense": "s", "ramp": "o", "final": "D", "trim": "^"}
+_PHASE_MARKER = {"dense": "s", "ramp": "o", "final": "D", "trim": "^", "refine": "*"}
 
 
 def _percent(value: float, _position: float = 0.0) -> str:

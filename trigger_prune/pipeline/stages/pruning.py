@@ -23,6 +23,7 @@ from trigger_prune.pipeline.stages.training import (
 )
 from trigger_prune.prune.inputs import DroppedInput
 from trigger_prune.prune.measured import PruneResult
+from trigger_prune.prune.refine.after_pruning import refine_result
 from trigger_prune.prune.start import prune
 from trigger_prune.prune.trial import FailedTrial, PruneTrial
 from trigger_prune.prune.trial_files import TRIALS, save_trials
@@ -78,6 +79,15 @@ def _compute_prune(context: StageContext) -> Any:
             on_trial=setup.report,
             on_failure=setup.failed,
         )
+    if config.refine.enabled:
+        with context.progress.track(config.refine.rounds + 1, "refinement") as tracker:
+            result = refine_result(
+                result,
+                setup.inputs,
+                config.refine,
+                on_point=lambda point: tracker.advance(1, cost=round(point.cost), merit=point.validation_merit),
+                on_trial=setup.report,
+            )
     shrunk = shrink_network(result.network)
     for remark in shrunk.remarks:
         context.progress.note(remark)
@@ -134,7 +144,7 @@ PRUNE: Stage[Any] = Stage(
     name="prune",
     title="prune until the measured cost meets the budget",
     inputs=("load", "teacher", "train", "quantize", "sensitivity"),
-    config_keys=(*MODEL_KEYS, *TRAIN_KEYS, "prune", "learn", "budget", "target", *COST_KEYS),
+    config_keys=(*MODEL_KEYS, *TRAIN_KEYS, "prune", "learn", "refine", "budget", "target", *COST_KEYS),
     limit_keys=COST_LIMITS,
     compute=_compute_prune,
     save=_save_pruned,

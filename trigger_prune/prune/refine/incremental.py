@@ -7,6 +7,7 @@ below 2**24, else float64), so the result has the same bits as running the whole
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +23,7 @@ from trigger_prune.prune.refine.codes import Codes, codes_of, copy_codes
 from trigger_prune.quantize.describe import describe_network
 from trigger_prune.quantize.freeze import freeze
 from trigger_prune.quantize.graph import module_of
-from trigger_prune.quantize.layers import FixedQuantizer, weight_layers
+from trigger_prune.quantize.layers import QUANTIZERS, FixedQuantizer, weight_layers
 from trigger_prune.train.evaluate import Batches
 from trigger_prune.train.loss import Task, event_losses
 
@@ -91,6 +92,12 @@ class IncrementalLoss:
         self._output = next(node for node in self.network.graph.nodes if node.op == "output")
         self._losses = self._event_losses(self.values[self._output], slice(None))
         self._paths = {name: self._path(name) for name in self.codes}
+
+    def take_over_quantizers(self, network: fx.GraphModule) -> None:
+        """Quantise wires as ``network`` does now; ``assign`` must follow."""
+        for name, module in network.named_modules():
+            if isinstance(module, QUANTIZERS):
+                self.network.set_submodule(name, copy.deepcopy(module))
 
     @property
     def loss(self) -> float:

@@ -32,6 +32,7 @@ from trigger_prune.prune.refine.saving import save_cost
 from trigger_prune.prune.refine.settings import RefineSettings
 from trigger_prune.prune.refine.steps import CodeStep, FrontPoint, pareto
 from trigger_prune.quantize.describe import describe_network
+from trigger_prune.quantize.learned.ranges import fit_ranges, wraps
 from trigger_prune.structure.masks import prunable_layers
 from trigger_prune.train.evaluate import LOSS, Batches, evaluate
 from trigger_prune.train.fit import FitSettings, fit
@@ -81,7 +82,9 @@ def refine_network(
 
     train        events of the models, of the exact loss and of fine-tuning; validation alone chooses and stops
     progress     called with every measured point
-    Masked weights stay zero. Of the measured points the cheapest is chosen whose validation merit fell by at most
+    Masked weights stay zero. Types of wires stay as they are, but wires that wrap (AP_WRAP) get the integer bits that
+    all training events need after every round.
+    Of the measured points the cheapest is chosen whose validation merit fell by at most
     ``largest_merit_loss``; with ``max_cost`` the one of best merit among those that cost no more.
     Raises BudgetError when none costs so little, ModelError for a network that is no quantised graph or has no weight
     to move, and what ``measure`` and ``fit`` raise.
@@ -139,7 +142,7 @@ class _Refinement:
     def _settle(self, number: int) -> None:
         """Write the codes, fine-tune under their caps, read the codes back."""
         settings = self.settings
-        write_codes(self.network, self.state.codes)
+        self._place(self.state.codes)
         if not settings.fine_tune_epochs:
             return
         fit_settings = FitSettings(
@@ -154,9 +157,7 @@ class _Refinement:
         )
         with digit_caps(self.network, self.state.codes):
             fit(self.network, self.train, self.validation, fit_settings)
-        codes = codes_of(describe_network(self.network))
-        write_codes(self.network, codes)
-        self.state.assign(codes)
+        self._place(codes_of(describe_network(self.network)))
 
     def _measure(self, number: int) -> MeasuredCost:
         measured = self.measure(self.network)
@@ -180,7 +181,7 @@ class _Refinement:
     def _choose(self, price: float) -> RefineResult:
         settings = self.settings
         chosen = self._best()
-        self._restore(chosen.codes)
+        self._place(chosen.codes)
         if settings.descent_passes:
             rules = ProposalRules(settings.chain)
             found = descend(
@@ -196,7 +197,7 @@ class _Refinement:
                 write_codes(self.network, self.state.codes)
                 self._measure(chosen.round)
                 chosen = self._best()
-                self._restore(chosen.codes)
+                self._place(chosen.codes)
         return RefineResult(self.network, chosen, tuple(self.points), tuple(self.steps))
 
     def _best(self) -> FrontPoint:
@@ -214,8 +215,12 @@ class _Refinement:
             )
         return max(within, key=lambda p: (p.validation_merit, -p.cost, -p.round))
 
-    def _restore(self, codes: Codes) -> None:
+    def _place(self, codes: Codes) -> None:
+        """Codes into the network and the model of its loss, and the ranges of wires that wrap after them."""
         write_codes(self.network, codes)
+        if wraps(self.network):
+            fit_ranges(self.network, self.train.features)
+            self.state.take_over_quantizers(self.network)
         self.state.assign(codes)
 
 
