@@ -139,6 +139,30 @@ def learned(result: Result) -> list[str]:
     ]
 
 
+def refine(result: Result) -> list[str]:
+    """LUTs that the refinement saves behind magnitude pruning."""
+    found = result("refine")
+    f = found["figures"]
+    starts = list(dict.fromkeys(key.split(".epochs")[0] for key in f))
+    lines = [
+        f"`{found['command']}`: magnitude networks of 16-64-32-32-5 refined as far as the AUC on validation may fall, "
+        "LUTs and AUC on test events, mean over seeds:",
+        "",
+        "| pruned | fall allowed | LUT, moves alone | AUC | LUT, with fine-tuning | AUC |",
+        "|---|---|---|---|---|---|",
+    ]
+    for start in starts:
+        falls = ("fall0", "fall0.001", "fall0.002", "fall0.004", "fall0.012")
+        for fall in falls:
+            cells = []
+            for epochs in ("epochs0", "epochs15"):
+                key = f"{start}.{epochs}.{fall}"
+                cells.append(f"{f[f'{key}.lut']:.0f} | {f[f'{key}.test_auc']:.4f}" if f"{key}.lut" in f else "- | -")
+            label = "start" if fall == "fall0" else fall.removeprefix("fall")
+            lines.append(f"| {100 * float(start.removeprefix('sparsity')):.0f} % | {label} | {' | '.join(cells)} |")
+    return lines
+
+
 def dense_precision(result: Result) -> list[str]:
     """Accuracy of the dense quantised network beside the float one."""
     found = result("dense_precision")

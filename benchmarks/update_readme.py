@@ -287,6 +287,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "sensitivity": lambda: _pruning_tables.sensitivity(_result),
     "lottery": lambda: _pruning_tables.lottery(_result),
     "dense_precision": lambda: _pruning_tables.dense_precision(_result),
+    "refine": lambda: _pruning_tables.refine(_result),
     "learned": lambda: _pruning_tables.learned(_result),
     "peers": lambda: _pruning_tables.peers(_result),
     "peers_compare": lambda: _pruning_tables.peers_compare(_result),
