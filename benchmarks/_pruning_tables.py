@@ -129,13 +129,14 @@ def learned(result: Result) -> list[str]:
     """Learned bit widths at the budget of the table above."""
     found = result("budget_loop_learned")
     f = found["figures"]
+    seeds = sum(key.startswith("learned_accuracy_seed") for key in f)
     cells = [
-        f"{f[f'learned_{name}_mean']:{form}} ± {f[f'learned_{name}_error']:{form}}"
+        f"{f[f'learned_{name}_mean']:{form}}" + (f" ± {f[f'learned_{name}_error']:{form}}" if seeds > 1 else "")
         for name, form in (("accuracy", ".4f"), ("auc", ".4f"), ("lut", ".0f"), ("rounds", ".1f"))
     ]
     return [
         f"`{found['command']}`: the same trained networks and budget of {found['budget_lut']} LUTs as above, 170 "
-        f"epochs: accuracy **{cells[0]}**, AUC {cells[1]} at {cells[2]} measured LUTs, {cells[3]} networks measured.",
+        f"epochs, {seeds} seed{'s' if seeds > 1 else ''}: accuracy **{cells[0]}**, AUC {cells[1]} at {cells[2]} measured LUTs, {cells[3]} networks measured.",
     ]
 
 

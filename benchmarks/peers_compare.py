@@ -5,7 +5,8 @@
 Reads what ``benchmarks/peers.py`` has measured (``results/peers.json`` and the trainings in its cache). Every side has
 one front per seed, of the networks that no other beats on validation events; the peers' is that of all peers together.
 On a grid of AUC (test events, mean one-versus-rest) the LUTs of a front are interpolated: its AUC is made to rise with
-the LUTs by isotonic regression, and log LUT is linear between points. Quoted is the ratio of the geometric means over
+the LUTs by isotonic regression, and log LUT is linear between points (an AUC below that of a front's smallest network
+counts with the LUTs of that network, which can only be unfavourable to the front). Quoted is the ratio of the geometric means over
 seeds, with a 90 % interval from a bootstrap over test events (the same for all networks) and over the seeds of each
 side. "below" is said only where the whole interval is below 1. Writes ``benchmarks/results/peers_compare.json``.
 """
@@ -114,7 +115,7 @@ def compare(
     sides = [[_side(points, files, x, labels, metric) for points in seeds] for seeds in (joint, own)]
     ones = np.ones(len(labels))
     best = min(max(ranked.auc(ones) for ranked in networks) for _, networks in sides[0])
-    worst = max(min(ranked.auc(ones) for ranked in networks) for _, networks in (*sides[0], *sides[1]))
+    worst = max(min(ranked.auc(ones) for ranked in networks) for _, networks in sides[0])
     targets = np.arange(np.ceil(worst / STEP), np.floor(best / STEP) + 1) * STEP
     rng = np.random.default_rng(0)
     central = [_mean_log_lut(side, ones, targets, range(len(side))) for side in sides]

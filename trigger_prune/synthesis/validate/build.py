@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -138,8 +138,14 @@ def build_design(
 
 def predict(built: BuiltDesign) -> HardwareReport:
     """The estimate of what csynth will report."""
+    from trigger_prune.cost.hls.from_spec import design_from_spec
     from trigger_prune.cost.hls.model import HlsAnalyticCost
+    from trigger_prune.quantize.describe import describe_network
 
+    if built.design.strategy == "distributed_arithmetic":
+        # its adders follow from the integer weights, which hls4ml's graph does not hold as integers
+        design = design_from_spec(describe_network(built.network), built.target)
+        return HlsAnalyticCost().estimate_design(replace(design, setting=built.hls.setting))
     return HlsAnalyticCost().estimate_design(built.hls)
 
 
