@@ -107,3 +107,9 @@ def test_an_unknown_criterion_is_found_before_any_training(project: Path) -> Non
     assert check_project(project, ["prune.criterion=taylor"]).problems == ()
     (problem,) = check_project(project, ["prune.criterion=tayler"]).problems
     assert "unknown importance criterion 'tayler'; did you mean 'taylor'" in problem
+
+
+def test_a_rule_over_two_sections_names_the_key_and_where_it_was_given(project: Path) -> None:
+    overrides = ("prune.scope=learned", "learn.activations=channel", "cost.backend=csynth")
+    found = [text for text in check_project(project, overrides).problems if "cannot be built" in text]
+    assert len(found) == 1 and found[0].startswith("--set learn.activations=channel: learn.activations")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,7 +71,7 @@ class Draft:
         return f"{self.shown}:{origin}" if origin else self.shown
 
     def _add(self, detail: Any, seen: set[str]) -> None:
-        path = detail["loc"]
+        path = detail["loc"] or _key_in(detail["msg"])
         self.bad_sections.add(str(path[0]))
         name = _declared_part(path)
         if name in seen and detail["type"] != "extra_forbidden":
@@ -81,6 +82,12 @@ class Draft:
         origin = self.origin(path)
         below = {o for at, o in self.origins.items() if at[: len(path)] == path and isinstance(o, str)} - {origin}
         self.add_problem(origin, text + "".join(f" (with {override})" for override in sorted(map(str, below))))
+
+
+def _key_in(message: str) -> tuple[str, ...]:
+    """The key that a rule over several sections names first; its error has no place of its own."""
+    found = re.search(r"[a-z_]+(\.[a-z_]+)+", message)
+    return tuple(found.group().split(".")) if found else ("project",)
 
 
 def read_draft(file: Path, overrides: Sequence[str] = (), seed: int | None = None) -> Draft:
