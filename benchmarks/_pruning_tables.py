@@ -136,7 +136,8 @@ def learned(result: Result) -> list[str]:
     ]
     return [
         f"`{found['command']}`: the same trained networks and budget of {found['budget_lut']} LUTs as above, 170 "
-        f"epochs, {seeds} seed{'s' if seeds > 1 else ''}: accuracy **{cells[0]}**, AUC {cells[1]} at {cells[2]} measured LUTs, {cells[3]} networks measured.",
+        f"epochs, {seeds} seed{'s' if seeds > 1 else ''}: accuracy **{cells[0]}**, AUC {cells[1]} "
+        f"at {cells[2]} measured LUTs, {cells[3]} networks measured.",
     ]
 
 

@@ -5,10 +5,10 @@
 Reads what ``benchmarks/peers.py`` has measured (``results/peers.json`` and the trainings in its cache). Every side has
 one front per seed, of the networks that no other beats on validation events; the peers' is that of all peers together.
 On a grid of AUC (test events, mean one-versus-rest) the LUTs of a front are interpolated: its AUC is made to rise with
-the LUTs by isotonic regression, and log LUT is linear between points (an AUC below that of a front's smallest network
-counts with the LUTs of that network, which can only be unfavourable to the front). Quoted is the ratio of the geometric means over
-seeds, with a 90 % interval from a bootstrap over test events (the same for all networks) and over the seeds of each
-side. "below" is said only where the whole interval is below 1. Writes ``benchmarks/results/peers_compare.json``.
+the LUTs by isotonic regression, and log LUT is linear between points. An AUC below that of a front's smallest network
+counts with the LUTs of that network, which can only be unfavourable to the front. Quoted is the ratio of the geometric
+means over seeds, with a 90 % interval from a bootstrap over test events (the same for all networks) and over the seeds
+of each side. "below" is said only where the whole interval is below 1. Writes ``benchmarks/results/peers_compare.json``.
 """
 
 from __future__ import annotations
