@@ -8,7 +8,8 @@ On a grid of AUC (test events, mean one-versus-rest) the LUTs of a front are int
 the LUTs by isotonic regression, and log LUT is linear between points. An AUC below that of a front's smallest network
 counts with the LUTs of that network, which can only be unfavourable to the front. Quoted is the ratio of the geometric
 means over seeds, with a 90 % interval from a bootstrap over test events (the same for all networks) and over the seeds
-of each side. "below" is said only where the whole interval is below 1. Writes ``benchmarks/results/peers_compare.json``.
+of each side. "below" is said only where the whole interval is below 1. Writes
+``benchmarks/results/peers_compare.json``.
 """
 
 from __future__ import annotations
