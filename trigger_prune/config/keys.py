@@ -7,7 +7,7 @@ import inspect
 import json
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from trigger_prune.config.project import ProjectConfig, Section
 
@@ -128,6 +128,10 @@ def _keys_of(model: type[Section], section: str, names: list[str]) -> tuple[Key,
     for name in names:
         field, shape = model.model_fields[name], properties[name]
         kind, allowed, expected = _describe(shape)
+        entry = _entry_model(field.annotation)
+        default = None if field.is_required() else field.get_default(call_default_factory=True)
+        if entry is not None:
+            default = [value.model_dump(exclude_defaults=True) for value in default or ()]
         keys.append(
             Key(
                 name=f"{section}.{name}" if section else name,
@@ -135,12 +139,27 @@ def _keys_of(model: type[Section], section: str, names: list[str]) -> tuple[Key,
                 allowed=allowed,
                 expected=expected,
                 required=field.is_required(),
-                default=None if field.is_required() else field.get_default(call_default_factory=True),
-                description=field.description or "",
+                default=default,
+                description=(field.description or "") + ("" if entry is None else _entry_text(entry)),
                 free=any(part.get("type") == "object" for part in shape.get("anyOf", [shape])),
             )
         )
     return tuple(keys)
+
+
+def _entry_model(annotation: Any) -> type[Section] | None:
+    """The model of the entries of a list of mappings, None for every other kind of key."""
+    inner = get_args(annotation)[0] if get_origin(annotation) is list else None
+    return inner if isinstance(inner, type) and issubclass(inner, Section) else None
+
+
+def _entry_text(model: type[Section]) -> str:
+    """Keys of one entry of a list of mappings, in words."""
+    keys = _keys_of(model, "", list(model.model_fields))
+    return " Keys of an entry:" + "".join(
+        f" {key.name} ({key.expected}; {'required' if key.required else key.default_text}) - {key.description}"
+        for key in keys
+    )
 
 
 def _describe(shape: dict[str, Any]) -> tuple[str, str, str]:
@@ -156,6 +175,8 @@ def _describe(shape: dict[str, Any]) -> tuple[str, str, str]:
 def _describe_one(shape: dict[str, Any]) -> tuple[str, str]:
     if "enum" in shape:
         return "one of", ", ".join(str(choice) for choice in shape["enum"])
+    if "$ref" in shape:
+        return "mapping", ""
     if shape["type"] == "array":
         kind, allowed = _describe_one(shape["items"])
         return f"list of {kind}s" if kind != "text" else "list of text", allowed

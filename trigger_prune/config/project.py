@@ -22,6 +22,7 @@ from trigger_prune.config.training_sections import (
     TeacherConfig,
     TrainConfig,
 )
+from trigger_prune.config.two_stage_section import TwoStageConfig
 from trigger_prune.target import Budget, Target
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "TargetConfig",
     "TeacherConfig",
     "TrainConfig",
+    "TwoStageConfig",
     "VerifyConfig",
     "make_budget",
     "make_target",
@@ -90,6 +92,7 @@ class ProjectConfig(Section):
     precision: PrecisionConfig = Field(default_factory=PrecisionConfig)
     budget: BudgetConfig = Field(default_factory=BudgetConfig)
     front: FrontConfig = Field(default_factory=FrontConfig)
+    two_stage: TwoStageConfig = Field(default_factory=TwoStageConfig)
     target: TargetConfig = Field(default_factory=TargetConfig)
     cost: CostConfig = Field(default_factory=CostConfig)
     verify: VerifyConfig = Field(default_factory=VerifyConfig)
