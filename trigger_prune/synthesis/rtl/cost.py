@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,21 @@ class RtlCost:
         comb, layer_costs = trace_layers(frozen, input_type, input_shape)
         traced = time.monotonic()
         probes = check_trace(comb, frozen, input_type, input_shape)
+        report = self.measure_comb(comb, target, content_hash)
+        return replace(
+            report,
+            layers=layers.share_out(report.lut or 0, layer_costs),
+            details=report.details
+            | {
+                "layers_note": layers.NOTE,
+                "hard_dc": HARD_DC,
+                "probe_events_compared": probes,
+                "trace_seconds": round(traced - start, 3),
+            },
+        )
+
+    def measure_comb(self, comb: Any, target: Target, content_hash: str = "") -> HardwareReport:
+        """Cost of an adder graph of alkaid, whoever made it; no layer is told from another."""
         with tempfile.TemporaryDirectory(prefix="trigger_prune_rtl_") as scratch:
             project = self.write(comb, Path(scratch), target)
             cells = synthesize(
@@ -119,17 +134,12 @@ class RtlCost:
             latency_cycles=project.latency_cycles,
             ii=1,
             content_hash=content_hash,
-            layers=layers.share_out(cells.lut, layer_costs),
             available=Available(part.lut, part.ff, part.dsp, part.bram18, part.uram) if part else None,
             details={
                 "note": CLOCK_NOTE,
                 "limits": list(LIMITS),
-                "layers_note": layers.NOTE,
                 "alkaid_version": alkaid_version(),
                 "alkaid_cost": float(comb.cost),
-                "hard_dc": HARD_DC,
-                "probe_events_compared": probes,
-                "trace_seconds": round(traced - start, 3),
                 **self._pipeline_details(comb, project),
                 **_cell_details(cells),
                 **_ecp5_details(ecp5),

@@ -1,0 +1,72 @@
+"""Solver, uniform sparsity and one global magnitude ranking at exactly equal measured LUTs of the jet tagger.
+
+    python benchmarks/equal_lut.py [--seeds 4 5 6] [--budgets 4500 5600] [--at 4800] [--jobs 2]
+
+Each method's own loop meets two budgets, one on either side (``budget_loop.py`` has the settings, which were chosen on
+seeds 1 to 3); accuracy and AUC on test events are read off the straight line in log LUT between the two networks of a
+seed. The differences are paired by seed, which shares the trained network. Finished runs are kept and loaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from _result import write_result
+from budget_loop import PROJECT, RANKED, run, work
+
+
+def at_equal_lut(points: list[dict[str, Any]], lut: int, name: str) -> float:
+    """Figure ``name`` on the line through two networks, in log LUT."""
+    low, high = sorted(points, key=lambda point: point["lut"])
+    share = math.log(lut / low["lut"]) / math.log(high["lut"] / low["lut"])
+    return float(low[name] + share * (high[name] - low[name]))
+
+
+def mean_and_error(values: list[float]) -> tuple[float, float]:
+    """Mean and its standard error (0 for one value)."""
+    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    return statistics.fmean(values), error
+
+
+def main() -> None:
+    """Run, print a table, write the result file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[4, 5, 6])
+    parser.add_argument("--budgets", type=int, nargs=2, default=[4500, 5600])
+    parser.add_argument("--at", type=int, default=4800)
+    parser.add_argument("--jobs", type=int, default=2)
+    options = parser.parse_args()
+    base = PROJECT / "build" / "budget_loop"
+    jobs = [(method, seed, lut) for seed in options.seeds for lut in options.budgets for method in RANKED]
+    with ThreadPoolExecutor(options.jobs) as pool:
+        list(pool.map(lambda seed: work(seed, base / f"seed{seed}", "sensitivity", []), options.seeds))
+        found = dict(zip(jobs, pool.map(lambda job: run(job[0], job[1], job[2], False), jobs), strict=True))
+    figures: dict[str, float] = {"at_lut": options.at}
+    luts = {}
+    value: dict[tuple[str, str], list[float]] = {}
+    for method in RANKED:
+        for name in ("accuracy", "auc"):
+            value[method, name] = [
+                at_equal_lut([found[method, seed, lut] for lut in options.budgets], options.at, name)
+                for seed in options.seeds
+            ]
+            mean, error = mean_and_error(value[method, name])
+            figures |= {f"{method}_{name}_mean": round(mean, 5), f"{method}_{name}_error": round(error, 5)}
+            print(f"{method:8s} {name:8s} at {options.at} LUT: {mean:.4f} +- {error:.4f}")
+        luts[method] = [[found[method, s, lut]["lut"] for lut in options.budgets] for s in options.seeds]
+    for other in ("uniform", "global"):
+        for name, unit in (("accuracy", 100.0), ("auc", 1.0)):
+            gains = [unit * (a - b) for a, b in zip(value["solver", name], value[other, name], strict=True)]
+            mean, error = mean_and_error(gains)
+            figures |= {f"gain_over_{other}_{name}": round(mean, 4), f"gain_over_{other}_{name}_error": round(error, 4)}
+            print(f"solver over {other}, {name}: {mean:+.4f} +- {error:.4f} " + " ".join(f"{x:+.4f}" for x in gains))
+    packages = ("trigger_prune", "torch", "alkaid", "pyosys")
+    write_result("equal_lut", figures, packages, cost_stage="rtl_synth", seeds=options.seeds, luts=luts)
+
+
+if __name__ == "__main__":
+    main()
