@@ -154,13 +154,13 @@ def refine(result: Result) -> list[str]:
         "|---|---|---|---|---|---|",
     ]
     for start in starts:
-        falls = ("fall0", "fall0.001", "fall0.002", "fall0.004", "fall0.012")
+        falls = ("start", "control", "fall0", "fall0.001", "fall0.002", "fall0.004", "fall0.012")
         for fall in falls:
             cells = []
             for epochs in ("epochs0", "epochs15"):
                 key = f"{start}.{epochs}.{fall}"
                 cells.append(f"{f[f'{key}.lut']:.0f} | {f[f'{key}.test_auc']:.4f}" if f"{key}.lut" in f else "- | -")
-            label = "start" if fall == "fall0" else fall.removeprefix("fall")
+            label = "start, trained on as long" if fall == "control" else fall.removeprefix("fall")
             lines.append(f"| {100 * float(start.removeprefix('sparsity')):.0f} % | {label} | {' | '.join(cells)} |")
     return lines
 

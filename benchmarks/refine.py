@@ -3,8 +3,9 @@
     python benchmarks/refine.py [--quick] [--data builtin:jets16 or FILE] [--seeds 1 2] [--sparsities 0.8 0.92]
 
 Starts are the magnitude-pruned networks of ``benchmarks/peers`` (16-64-32-32-5, 6 bits, 80 float and 400 quantised
-epochs on a small sample, a third on a large one). Each is refined with and without fine-tuning. All choices are made
-on training and validation events. Points of the front go through the peers' flow (alkaid, Verilog, a register
+epochs on a small sample, a third on a large one). Each is refined with and without fine-tuning. ``control`` gives the
+start as many further epochs as the refinement had, at its learning rate and without a move. All choices are made on
+training and validation events. Points of the front go through the peers' flow (alkaid, Verilog, a register
 every 5 adders, Yosys); AUC is the mean one-versus-rest AUC of the adder graph on test events.
 
 Trained starts are kept in ``benchmarks/build/refine``. Prints a table and writes ``benchmarks/results/refine.json``.
@@ -13,8 +14,10 @@ Trained starts are kept in ``benchmarks/build/refine``. Prints a table and write
 from __future__ import annotations
 
 import argparse
+import copy
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +42,16 @@ from trigger_prune.quantize.checkpoint import load_network, save_network  # noqa
 from trigger_prune.quantize.convert import input_shape_of, input_type_of  # noqa: E402
 from trigger_prune.quantize.freeze import freeze  # noqa: E402
 from trigger_prune.synthesis.rtl.trace import trace_network  # noqa: E402
+from trigger_prune.train.evaluate import evaluate  # noqa: E402
+from trigger_prune.train.fit import FitSettings, fit  # noqa: E402
 from trigger_prune.train.objective import Objective  # noqa: E402
 
 BUILD = Path(__file__).parent / "build" / "refine"
 FALLS = (0.0, 0.001, 0.002, 0.004, 0.008, 0.012)
 """Losses of validation AUC at which the cheapest point is measured."""
+
+CONTROL = -1
+"""Round of the network that was trained on instead of refined."""
 
 
 def job_of(data: str, seed: int) -> tuple[Job, Path, str]:
@@ -96,6 +104,28 @@ def chosen(points: tuple[FrontPoint, ...]) -> dict[float, FrontPoint]:
     }
 
 
+def control(job: Job, network: fx.GraphModule, rounds: int, settings: RefineSettings) -> fx.GraphModule:
+    """The start after as many rounds of fine-tuning as the refinement had, none of which moves a weight to another
+    number of digits by choice: the network of the round with the best AUC on validation."""
+    train, validation = batches(job, "train"), batches(job, "validation")
+    best, best_auc = copy.deepcopy(network), evaluate(network, validation, "classify", Objective("auc")).merit
+    for number in range(1, rounds + 1):
+        fit_settings = FitSettings(
+            f"control {number}",
+            settings.fine_tune_epochs,
+            settings.batch_size,
+            settings.learning_rate,
+            settings.seed + 1000 * number,
+            weight_decay=settings.weight_decay,
+            select="last",
+        )
+        fit(network, train, validation, fit_settings)
+        auc = evaluate(network, validation, "classify", Objective("auc")).merit
+        if auc > best_auc:
+            best, best_auc = copy.deepcopy(network), auc
+    return best.eval()
+
+
 def run(data: str, seed: int, sparsity: float, quick: bool) -> list[dict[str, Any]]:
     """One start, refined in two ways; a row per synthesised network."""
     job, events, name = job_of(data, seed)
@@ -115,7 +145,13 @@ def run(data: str, seed: int, sparsity: float, quick: bool) -> list[dict[str, An
         )
         cpu_s = time.process_time() - before
         measured: dict[int, dict[str, Any] | None] = {}
-        for fall, point in [(None, result.points[0]), *chosen(result.points).items()]:
+        wanted: list[tuple[float | str | None, FrontPoint]] = [(None, result.points[0])]
+        wanted += chosen(result.points).items()
+        if settings.fine_tune_epochs:
+            longer, _ = start(job, name, sparsity, quick)
+            measured[CONTROL] = synthesised(control(job, longer, result.points[-1].round, settings), events)
+            wanted.append(("control", replace(result.points[0], round=CONTROL)))
+        for fall, point in wanted:
             if point.round not in measured:
                 write_codes(network, point.codes)
                 measured[point.round] = synthesised(network, events)
@@ -137,7 +173,7 @@ def run(data: str, seed: int, sparsity: float, quick: bool) -> list[dict[str, An
                 "refine_cpu_s": round(cpu_s, 1),
             }
             rows.append(row)
-            what = "start" if fall is None else f"-{fall:g}"
+            what = "start" if fall is None else fall if isinstance(fall, str) else f"-{fall:g}"
             print(
                 f"seed {seed} {sparsity:.0%} {settings.fine_tune_epochs:>2} epochs {what:>7}: {row['lut']:>6} LUT, "
                 f"AUC {row['validation_auc']:.4f} / {row['test_auc']:.4f}, {cpu_s:.0f} s",
@@ -153,10 +189,11 @@ def figures(rows: list[dict[str, Any]]) -> dict[str, float]:
         for epochs in sorted({row["fine_tune_epochs"] for row in rows}):
             mine = [row for row in rows if (row["sparsity"], row["fine_tune_epochs"]) == (sparsity, epochs)]
             first = {row["seed"]: row for row in mine if row["fall"] is None}
-            for fall in FALLS:
+            for fall in (None, *FALLS, "control"):
                 pairs = [(row, first[row["seed"]]) for row in mine if row["fall"] == fall and row["seed"] in first]
                 if pairs:
-                    key = f"sparsity{sparsity:g}.epochs{epochs}.fall{fall:g}"
+                    name = "start" if fall is None else fall if isinstance(fall, str) else f"fall{fall:g}"
+                    key = f"sparsity{sparsity:g}.epochs{epochs}.{name}"
                     found[f"{key}.lut"] = float(np.mean([row["lut"] for row, _ in pairs]))
                     found[f"{key}.lut_ratio"] = float(np.mean([row["lut"] / old["lut"] for row, old in pairs]))
                     found[f"{key}.test_auc"] = float(np.mean([row["test_auc"] for row, _ in pairs]))

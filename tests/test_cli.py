@@ -26,7 +26,7 @@ from trigger_prune.pipeline.stage import Stage, StageContext
 Invoke = Callable[..., Any]
 COMMANDS = (
     "run", "stages", "clean", "check", "init", "schema", "budget", "sensitivity", "lottery", "trials", "doctor",
-    "validate", "precision", "profile", "enter", "verify",
+    "validate", "precision", "profile", "enter", "verify", "two-stage",
 )  # fmt: skip
 GROUPS = {
     "reports": ("show", "diff"),

@@ -22,6 +22,7 @@ from trigger_prune.cli import (
     sensitivity,
     store,
     trials,
+    two_stage,
     validate,
     verify,
 )
@@ -71,7 +72,7 @@ def _group(commands: Commands, name: str, description: str) -> None:
 
 
 _add(app, (*run.COMMANDS, *project.COMMANDS, *budget.COMMANDS, *sensitivity.COMMANDS, *lottery.COMMANDS))
-_add(app, (*trials.COMMANDS, *entry.COMMANDS, *precision.COMMANDS))
+_add(app, (*trials.COMMANDS, *entry.COMMANDS, *precision.COMMANDS, *two_stage.COMMANDS))
 _add(app, (*doctor.COMMANDS, *validate.COMMANDS, *verify.COMMANDS))
 _group(reports.COMMANDS, "reports", "Read and compare reports of Vivado HLS, Vitis HLS and Vivado.")
 _group(cost.COMMANDS, "cost", "Estimates of the HLS cost: predict, calibrate on reports, evaluate.")

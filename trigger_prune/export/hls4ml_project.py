@@ -53,17 +53,30 @@ def project_identifier(project: str) -> str:
 
 
 def write_hls4ml_project(
-    network: fx.GraphModule, out_dir: Path, target: Target, name: str, *, backend: str = "Vitis", trace: bool = False
+    network: fx.GraphModule,
+    out_dir: Path,
+    target: Target,
+    name: str,
+    *,
+    backend: str = "Vitis",
+    trace: bool = False,
+    namespace: str | None = None,
 ) -> Path:
     """Write the project of ``network`` into the new folder ``out_dir`` and return it.
 
     name      C++ identifier of the top function; backend Vitis or Vivado; trace adds per-layer outputs to the C
               simulation. Raises ExportError when hls4ml cannot take the network, naming its own message, or would
               replace the strategy or the reuse factor of a layer.
+    namespace C++ namespace for everything in the project, so that it can share a program with another one. Its weights
+              then stand in headers only, also for the C simulation: hls4ml finds text files by a path that is one for
+              the whole program.
     The same network, target and name give the same bytes.
     """
-    if not _NAME.fullmatch(name) or name in _KEYWORDS:
-        raise ExportError(f"{name!r} cannot name a C++ function", hint="use letters, digits and underscores")
+    for identifier in (name, namespace):
+        if identifier is not None and (not _NAME.fullmatch(identifier) or identifier in _KEYWORDS):
+            raise ExportError(
+                f"{identifier!r} cannot name a C++ function or namespace", hint="use letters, digits and underscores"
+            )
     if out_dir.exists():
         raise ExportError(
             f"{out_dir} exists already", hint="choose a new folder; an existing project is never overwritten"
@@ -75,10 +88,12 @@ def write_hls4ml_project(
     project = scratch / "project"
     try:
         with quiet(), repaired_hls4ml():
-            hls_model = _convert(network, model, project, target, name, backend, trace)
+            hls_model = _convert(network, model, project, target, name, backend, trace, namespace)
             _require_layout(hls_model, layouts(network, target))
             hls_model.write()
         _tidy(project, describe_network(network).content_hash()[:_STAMP_DIGITS])
+        if namespace is not None:
+            _let_generated_code_see_the_library(project, namespace)
         project.rename(out_dir)
     except ExportError:
         raise
@@ -117,7 +132,14 @@ def port_inputs(network: fx.GraphModule, features: np.ndarray[Any, Any]) -> list
 
 
 def _convert(
-    network: fx.GraphModule, qonnx_model: Any, out_dir: Path, target: Target, name: str, backend: str, trace: bool
+    network: fx.GraphModule,
+    qonnx_model: Any,
+    out_dir: Path,
+    target: Target,
+    name: str,
+    backend: str,
+    trace: bool,
+    namespace: str | None,
 ) -> Any:
     import hls4ml
     from qonnx.core.modelwrapper import ModelWrapper
@@ -154,6 +176,8 @@ def _convert(
         hls_config=config,
         part=target.part,
         clock_period=target.clock_period_ns,
+        namespace=namespace,
+        write_weights_txt=namespace is None,
     )
 
 
@@ -188,6 +212,13 @@ def _tidy(project: Path, stamp: str) -> None:
     script.write_text(script.read_text().replace(f"LIB_STAMP={config['Stamp']}", f"LIB_STAMP={stamp}"))
     config |= {"OnnxModel": None, "OutputDir": ".", "Stamp": stamp}
     path.write_text(yaml.safe_dump(config, sort_keys=True))
+
+
+def _let_generated_code_see_the_library(project: Path, namespace: str) -> None:
+    """hls4ml puts the code of distributed arithmetic into ``namespace``, where it does not find ``nnet::bit_shift``."""
+    path = project / "firmware" / "nnet_utils" / "nnet_code_gen.h"
+    opening = f"namespace {namespace} {{\n"
+    path.write_text(path.read_text().replace(opening, f"{opening}\nusing namespace nnet;\n", 1))
 
 
 def hls4ml_type(fixed: FixedPoint) -> str:

@@ -132,6 +132,8 @@ class TwoStageFindings:
     designs, front     all designs of the search; positions of the Pareto front of solutions, smallest resource first
     singles            the full model alone at every reuse factor
     best               None when no design is a solution
+    max_overflow       largest loss of the FIFO per escalated object that was allowed; None: not known
+    max_loss           largest relative loss of signal efficiency that was allowed; None: not known
     """
 
     signal_name: str
@@ -149,3 +151,5 @@ class TwoStageFindings:
     best: BestDesign | None
     recommendation: Recommendation
     warnings: tuple[str, ...]
+    max_overflow: float | None = None
+    max_loss: float | None = None

@@ -103,7 +103,7 @@ def quote(
     closed = passing_probability(test, _without_policy(thresholds), rooms)
     before, after = escalated_fraction(validation, thresholds), escalated_fraction(test, thresholds)
     edges = [
-        queue_of(_scaled(test, queue, after.value, share)).overflow_per_object if share > 0 else 0.0
+        queue_of(scaled_arrivals(test, queue, after.value, share)).overflow_per_object if share > 0 else 0.0
         for share in (after.low68, after.high68)
     ]
     moved, moved_error = rate_change(*rates)
@@ -142,7 +142,7 @@ def _without_policy(thresholds: Thresholds) -> Thresholds:
     return Thresholds(thresholds.t_reject, thresholds.t_accept, thresholds.t_full, np.inf)
 
 
-def _scaled(sample: TwoStageSample, queue: QueueResult, share: float, wanted: float) -> Arrivals:
+def scaled_arrivals(sample: TwoStageSample, queue: QueueResult, share: float, wanted: float) -> Arrivals:
     """Arrivals when the share of rows with an escalated object is ``wanted`` instead of ``share``."""
     if sample.multiplicity is not None:
         return Arrivals.thinned(sample.multiplicity, wanted)
