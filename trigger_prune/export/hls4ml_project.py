@@ -139,7 +139,7 @@ def _convert(
     name: str,
     backend: str,
     trace: bool,
-    namespace: str | None,
+    namespace: str | None = None,
 ) -> Any:
     import hls4ml
     from qonnx.core.modelwrapper import ModelWrapper

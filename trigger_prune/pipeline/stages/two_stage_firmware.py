@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import fx
 
 from trigger_prune.config.project import make_target
+from trigger_prune.errors import ConfigError, ToolError, UnsupportedLayerError
 from trigger_prune.export.hls4ml_project import project_identifier
 from trigger_prune.pipeline.artefacts import copy_atomically
 from trigger_prune.pipeline.stage import Stage, StageContext
@@ -28,6 +29,7 @@ from trigger_prune.two_stage.firmware.cycle_model import IntegerThresholds
 from trigger_prune.two_stage.firmware.design import FirmwareDesign, FirmwareModel
 from trigger_prune.two_stage.firmware.hls.project import write_hls_firmware
 from trigger_prune.two_stage.firmware.vectors import FirmwareVectors, make_vectors, objects_in_crossings
+from trigger_prune.two_stage.firmware.verilog.project import write_verilog_firmware
 from trigger_prune.two_stage.hardware import layout_of
 from trigger_prune.units import BUNCH_CROSSING_NS
 
@@ -55,9 +57,24 @@ class FirmwareInputs:
 
 
 def write_firmware(inputs: FirmwareInputs, folder: Path, note: Callable[[str], None]) -> None:
-    """Everything that can be generated, one folder each below ``folder``. Raises what the generators raise."""
+    """HLS C++ and Verilog, one folder each below ``folder``; each has golden vectors of its own timing.
+
+    Networks that alkaid cannot replay, and a full network slower in Verilog than the cost model says, have no Verilog:
+    that is noted with the reason. Raises what the HLS generator raises.
+    """
     write_hls_firmware(folder / "hls", inputs.design, inputs.vectors, inputs.light_target, inputs.full_target)
-    note(f"HLS C++ of {inputs.vectors.crossings} crossings of golden vectors in {FOLDER}/{FIRMWARE}/hls")
+    note(f"HLS C++ with {inputs.vectors.crossings} crossings of golden vectors in {FOLDER}/{FIRMWARE}/hls")
+    try:
+        made = write_verilog_firmware(folder / "verilog", inputs.design, inputs.vectors, inputs.full_target)
+    except (ConfigError, UnsupportedLayerError, ToolError) as error:
+        shutil.rmtree(folder / "verilog", ignore_errors=True)
+        note(f"no Verilog of the two-stage design: {error.message}")
+        return
+    crossings = made.design.timing.output_cycles(made.design.engine) // made.design.engine.clock_multiple
+    note(
+        f"Verilog in {FOLDER}/{FIRMWARE}/verilog: functional, its decisions leave after {crossings} crossings; "
+        "its resources say nothing about the shared full model"
+    )
 
 
 def firmware_inputs(context: StageContext, findings: TwoStageFindings, best: BestDesign) -> FirmwareInputs:
