@@ -147,3 +147,73 @@ def jet_features(result: dict[str, Any]) -> list[str]:
         f"and core (mean {figures['real.mean_particles_per_jet']:.0f} particles), with anti-kt clustering of whole "
         f"collisions {figures['real.clustering_and_features.jets_per_s']:.0f}."
     ]
+
+
+def hh4b_pruned(result: dict[str, Any]) -> list[str]:
+    """What pruning alone loses at 100 kHz, and the pruned network beside a hand-made one at equal LUTs."""
+    figures = result["figures"]
+    lines = [
+        f"`{result['command']}`: signal efficiency at exactly 100 kHz on test events; losses are relative, negative "
+        "where the pruned network is better, errors from a paired bootstrap by generated collision:",
+        "",
+        "| seed | multiplications removed | LUT | loss against dense 8-bit | 90 % limit | LUT, 57-8-1 by hand | "
+        "LUT, pruned to that | loss against 57-8-1 | 90 % limit |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for seed in result["seeds"]:
+
+        def value(name: str, seed: int = seed) -> float:
+            return float(figures[f"{name}.seed{seed}"])
+
+        cells = [str(seed), f"{100 * value('multiplications_removed'):.0f} %", f"{value('pruned_lut'):.0f}"]
+        for pair, luts in (("pruned_vs_dense", ("hand_lut", "equal_lut")), ("equal_vs_hand", ())):
+            cells += [
+                f"{100 * value(f'{pair}_relative_loss'):+.2f} ± {100 * value(f'{pair}_relative_loss_error'):.2f} %",
+                f"{100 * value(f'{pair}_relative_loss_limit90'):+.2f} %",
+                *(f"{value(name):.0f}" for name in luts),
+            ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+TWO_STAGE_TITLES = {
+    "jets": "jets, W/Z/t against q/g at 1 % background",
+    "hh4b": "HH → 4b at 100 kHz",
+}
+
+
+def two_stage(result: dict[str, Any]) -> list[str]:
+    """Full alone, pruned alone, the best light alone, menu and two stages, per seed."""
+    lines = [
+        f"`{result['command']}`: signal efficiency on test events, loss relative to the full model alone at exactly "
+        "equal rate with its 90 % limit, LUTs estimated for csynth by formula (FIFO and control included), latency in "
+        "whole crossings:",
+        "",
+        "| | seed | design | efficiency | loss | 90 % limit | LUT, estimate | latency |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for project, seeds in result["runs"].items():
+        for seed, found in seeds.items():
+            for row in _shown_rows(found["rows"]):
+                loss = "-" if row["loss"] is None else f"{100 * row['loss']:+.2f} ± {100 * row['loss_error']:.2f} %"
+                limit = "-" if row["loss"] is None else f"{100 * row['loss_limit90']:+.2f} %"
+                lut = "-" if row["lut"] is None else f"{row['lut']}"
+                latency = "-" if row["latency_ns"] is None else f"{row['latency_ns']:.0f} ns"
+                name = f"{row['kind'].replace('_', ' ')}: {row['name']}"
+                lines.append(
+                    f"| {TWO_STAGE_TITLES[project]} | {seed} | {name} | {row['efficiency']:.4f} | {loss} | {limit} | "
+                    f"{lut} | {latency} |"
+                )
+    lines.append("")
+    for project, seeds in result["runs"].items():
+        for seed, found in seeds.items():
+            saving = "" if found["saving"] is None else f", saving {100 * found['saving']:.0f} %"
+            lines.append(f"* {TWO_STAGE_TITLES[project]}, seed {seed}: verdict `{found['verdict']}`{saving}")
+    return lines
+
+
+def _shown_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """All rows, of the light models only the one that loses least."""
+    lights = [row for row in rows if row["kind"] == "light"]
+    best = min(lights, key=lambda row: float(row["loss"])) if lights else None
+    return [row for row in rows if row["kind"] != "light" or row is best]

@@ -125,6 +125,32 @@ def solver(result: Result) -> list[str]:
     ]
 
 
+def equal_lut(result: Result) -> list[str]:
+    """The same three allocations at exactly equal measured LUTs, on seeds of their own; and 10 000 LUT."""
+    found, ten = result("equal_lut"), result("budget_loop_10000")
+    f, g = found["figures"], ten["figures"]
+
+    def gain(other: str) -> str:
+        key = f"gain_over_{other}"
+        return (
+            f"{f[f'{key}_accuracy']:+.2f} ± {f[f'{key}_accuracy_error']:.2f} points "
+            f"(AUC {f[f'{key}_auc']:+.4f} ± {f[f'{key}_auc_error']:.4f})"
+        )
+
+    seeds = [key.removeprefix("solver_seconds_seed") for key in g if key.startswith("solver_seconds_seed")]
+    first = ", ".join(f"{g[f'solver_first_within_seed{seed}']:.0f}" for seed in seeds)
+    seconds = ", ".join(f"{g[f'solver_seconds_seed{seed}']:.0f}" for seed in seeds)
+    return [
+        f"`{found['command']}`: at exactly {f['at_lut']:.0f} measured LUTs, by interpolation between two budgets, "
+        f"seeds {', '.join(map(str, found['seeds']))}, on which no setting was chosen: solver "
+        f"{f['solver_accuracy_mean']:.4f} ± {f['solver_accuracy_error']:.4f}, {gain('uniform')} over uniform sparsity "
+        f"and {gain('global')} over the global ranking.",
+        "",
+        f"`{ten['command']}`: a budget of {ten['budget_lut']} LUTs, {len(seeds)} seeds: the measured iteration that is "
+        f"inside it first is number {first}; the whole stage took {seconds} s.",
+    ]
+
+
 def learned(result: Result) -> list[str]:
     """Learned bit widths at the budget of the table above."""
     found = result("budget_loop_learned")
