@@ -28,14 +28,19 @@ class LightConfig(Section):
     difficulty: Literal["score", "learned"] = Field(
         default="score",
         description="score: the light model is trained for the task, and what lies between its thresholds goes to the "
-        "full model. learned: it is trained to say whether the full model would accept at the target rate.",
+        "full model. learned: it is trained to say whether the full model would accept at the target rate; "
+        "distil has no effect then.",
     )
     distil: Annotated[float, Field(ge=0, le=1)] = Field(
         default=0.5, description="tiny and inputs: weight of the full model's scores against the labels in the loss."
     )
     weight_bits: Annotated[int, Field(ge=2, le=16)] = Field(default=6, description="Bits of a weight.")
     activation_bits: Annotated[int, Field(ge=2, le=16)] = Field(default=7, description="Bits of an activation.")
-    epochs: Positive = Field(default=20, description="Epochs of its training (of its pruning ramp).")
+    epochs: Positive = Field(
+        default=20,
+        description="tiny and inputs: epochs of the float and again of the quantised training. pruned: of ramp and "
+        "final training together.",
+    )
 
 
 class TwoStageConfig(Section):
