@@ -1,4 +1,4 @@
-"""What every test shares: no test reads or writes the user's report store."""
+"""What every test shares: no test reads or writes the user's report store, and every worker computes on one thread."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import os
 from collections.abc import Iterator
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # before torch is imported: two workers with two threads each wait for each other, up to twenty times longer
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True, scope="session")
