@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from trigger_prune.target import Target
 from trigger_prune.two_stage.firmware.design import FirmwareDesign
 from trigger_prune.two_stage.firmware.hls.sources import Stage
+from trigger_prune.two_stage.firmware.templates import template_environment
 from trigger_prune.two_stage.firmware.vectors import FirmwareVectors
 
 UNITS = ("two_stage_top", "light_stage", "full_stage", "two_stage_test")
@@ -42,7 +39,7 @@ def write_sources(
     stages    ``light`` and ``full``, as ``stage_of`` describes them; vectors are counted in the README only
     """
     context = _context(design, stages, full_target, vectors)
-    environment = _environment()
+    environment = template_environment(__package__)
     for name in _FILES:
         (folder / name).write_text(environment.get_template(f"{name}.j2").render(context), encoding="utf-8")
     for role, stage in stages.items():
@@ -82,15 +79,3 @@ def _context(
         "flags": FLAGS,
         **stages,
     }
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=FunctionLoader(lambda name: files(__package__).joinpath(name).read_text(encoding="utf-8")),
-        autoescape=False,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
-
 from trigger_prune.two_stage.firmware.design import FirmwareDesign
+from trigger_prune.two_stage.firmware.templates import template_environment
 from trigger_prune.two_stage.firmware.vectors import FirmwareVectors
 from trigger_prune.two_stage.firmware.verilog.cores import FULL, LIGHT, Core, Cores
 from trigger_prune.two_stage.firmware.verilog.wiring import reading, score_circuit
@@ -96,7 +93,7 @@ def write_sources(
 ) -> tuple[Path, ...]:
     """Write everything but the vectors into ``folder``; returns the Verilog files in ``folder/src``."""
     context = {**context_of(design, cores, copies), "counters": tuple(vectors.trace.counters), "vectors": vectors}
-    environment = _environment()
+    environment = template_environment(__package__)
 
     def render(template: str, **more: Any) -> str:
         return environment.get_template(template).render(context, **more)
@@ -130,15 +127,3 @@ def _formula(core: Core) -> str:
 def _bits(largest: int) -> int:
     """Bits of a counter up to ``largest``."""
     return max(1, largest.bit_length())
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=FunctionLoader(lambda name: files(__package__).joinpath(name).read_text(encoding="utf-8")),
-        autoescape=False,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
