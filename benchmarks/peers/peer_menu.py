@@ -49,19 +49,21 @@ def trainings(peer: str, length: Length, quick: bool) -> list[dict[str, Any]]:
 
 
 def _trigger_prune(length: Length, quick: bool) -> dict[str, Any]:
-    levels = [2000.0] if quick else [5200.0, 3000.0, 1750.0, 1000.0]
+    stages = {13_000.0: 3, 7000.0: 6, 4000.0: 9, 2300.0: 12, 1350.0: 12, 800.0: 12, 500.0: 9}
+    if quick:
+        stages = {2000.0: 3}
     return {
         **_COMMON,
         **_SIX_BITS,
         "float_epochs": max(1, length.point // 12),
         "quantised_epochs": max(1, length.point // 24),
-        "epochs": round(1.7 * length.point),
-        "anneal_epochs": max(1, length.point // 3),
-        "levels": levels,
+        "epochs": round(1.6 * length.point),
+        "anneal_epochs": max(1, length.point // 6),
+        "levels": list(stages),
         "learning_rate": 6e-3,
-        "refine_rounds": 2 if quick else 12,
-        "refine_epochs": max(1, length.point // 48),
-        "refine_saving": 0.045,
+        "refine_rounds": list(stages.values()),
+        "refine_epochs": max(1, length.point // 80),
+        "refine_saving": 0.05,
         "refine_every": 3,
     }
 

@@ -1,9 +1,9 @@
 """The toolkit itself: one training with learned bit widths, down in cost; at every level a finished, refined network.
 
-Settings: float_epochs, quantised_epochs (from float to widths that can be trained), epochs (all the way down),
-anneal_epochs (of every level), levels (expected adder bits), learning_rate, batch_size; of the refinement
-refine_rounds, refine_epochs (fine-tuning of a round), refine_saving (of the cost, a round), refine_every (rounds
-between two networks that are kept).
+Settings: float_epochs, quantised_epochs (from float to widths that can be trained), epochs (all the way down, shared
+equally by the levels), anneal_epochs (of every level), levels (expected adder bits), learning_rate, batch_size; of the
+refinement refine_rounds (of every level; 0: none), refine_epochs (fine-tuning of a round), refine_saving (of the cost,
+a round), refine_every (rounds between two networks that are measured and kept).
 """
 
 from __future__ import annotations
@@ -14,21 +14,20 @@ import torch
 from deliver import deliver
 from in_peer import Job, Networks, cpu_s, read_job
 from quantised import batches, quantize, train_float, train_quantised
+from torch import fx
 
 from trigger_prune.config.project import LearnConfig, PruneConfig
 from trigger_prune.models.mlp import Mlp
 from trigger_prune.prune.learned.run import LearnedRun
 from trigger_prune.prune.measured import LoopInputs
-from trigger_prune.prune.refine.codes import write_codes
+from trigger_prune.prune.refine.codes import Codes, codes_of, write_codes
 from trigger_prune.prune.refine.refine import refine_network
 from trigger_prune.prune.refine.settings import RefineSettings
+from trigger_prune.quantize.describe import describe_network
 from trigger_prune.quantize.learned.ranges import fit_ranges
 from trigger_prune.target import Budget, Target
 from trigger_prune.train.fit import FitSettings
 from trigger_prune.train.objective import Objective
-
-FIRST_SHARE = 2.0
-"""Epochs of the way to the first level, in units of those between two levels."""
 
 
 def main() -> None:
@@ -43,48 +42,53 @@ def main() -> None:
     network = quantize(model, job)
     steps += train_quantised(network, job, settings["quantised_epochs"], 0.0)
     run = LearnedRun.begin(network, _inputs(job), LearnConfig(learning_rate=settings["learning_rate"]))
-    levels = [level for level in settings["levels"] if level < run.charge]
-    shares = [FIRST_SHARE, *[1.0] * (len(levels) - 1)]
+    stages = [
+        (level, rounds)
+        for level, rounds in zip(settings["levels"], settings["refine_rounds"], strict=True)
+        if level < run.charge
+    ]
+    down = max(1, round(settings["epochs"] / len(stages)))
     per_epoch = -(-len(job.events.y["train"]) // settings["batch_size"])
     networks = Networks(job)
     spent = cpu_s() - start
-    for level, share in zip(levels, shares, strict=True):
+    for level, rounds in stages:
         begun = cpu_s()
-        down = max(1, round(settings["epochs"] * share / sum(shares)))
         run.descend(level, down, "down", None)
         spent += cpu_s() - begun
         begun = cpu_s()
         finished, _ = run.annealed(level, settings["anneal_epochs"], f"level {level:g}", None)
-        refined = refine_network(
-            finished, run.inputs.train, run.inputs.validation, _refinement(job), objective=Objective("auc")
-        )
+        found = [(0, codes_of(describe_network(finished)))] if rounds == 0 else _refined(finished, run, job, rounds)
         spent += cpu_s() - begun
-        steps += (down + settings["anneal_epochs"] + settings["refine_rounds"] * settings["refine_epochs"]) * per_epoch
-        for point in refined.points[:: settings["refine_every"]]:
-            write_codes(finished, point.codes)
+        steps += (down + settings["anneal_epochs"] + rounds * settings["refine_epochs"]) * per_epoch
+        for number, codes in found:
+            write_codes(finished, codes)
             fit_ranges(finished, run.inputs.train.features)
             deliver(
                 networks,
-                f"charge{level:g}_round{point.round}",
+                f"charge{level:g}_round{number}",
                 finished,
-                {"charge": level, "round": point.round},
+                {"charge": level, "round": number},
                 optimiser_steps=steps,
                 train_cpu_s=round(spent, 2),
             )
     networks.write(optimiser_steps=steps, train_cpu_s=round(spent, 2))
 
 
-def _refinement(job: Job) -> RefineSettings:
+def _refined(finished: fx.GraphModule, run: LearnedRun, job: Job, rounds: int) -> list[tuple[int, Codes]]:
+    """Number and codes of the networks that are kept."""
     settings = job.settings
-    return RefineSettings(
+    chosen = RefineSettings(
         saving_per_round=settings["refine_saving"],
-        rounds=settings["refine_rounds"],
+        rounds=rounds,
         fine_tune_epochs=settings["refine_epochs"],
         learning_rate=1e-3,
         batch_size=settings["batch_size"],
         largest_merit_loss=0.01,
+        measure_every=settings["refine_every"],
         seed=job.seed,
     )
+    result = refine_network(finished, run.inputs.train, run.inputs.validation, chosen, objective=Objective("auc"))
+    return [(point.round, point.codes) for point in result.points]
 
 
 def _inputs(job: Job) -> LoopInputs:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from trigger_prune.prune.refine.digit_caps import DigitCap, digit_caps
 from trigger_prune.prune.refine.incremental import IncrementalLoss
 from trigger_prune.prune.refine.pricing import Pricing
 from trigger_prune.prune.refine.proposals import ProposalRules
+from trigger_prune.prune.refine.saving import save_cost
 from trigger_prune.quantize.convert import input_shape_of
 from trigger_prune.quantize.describe import describe_network
 from trigger_prune.quantize.freeze import freeze
@@ -211,3 +213,25 @@ def test_every_key_of_the_section_is_a_setting_with_the_same_default():
     assert keys < set(inspect.signature(RefineSettings).parameters)
     assert all(getattr(section, key) == getattr(RefineSettings(), key) for key in keys)
     assert not section.enabled
+
+
+
+@pytest.mark.parametrize("undone", [True, False])
+def test_the_price_rises_where_fine_tuning_undoes_the_saving(monkeypatch, undone):
+    """Cheap moves of which nothing lasts would otherwise be taken again in every round, without end."""
+    network, train, validation = trained("mlp")
+    prices = []
+
+    def save(pricing, wanted, price, *rest):
+        prices.append(price)
+        return save_cost(pricing, wanted, price, *rest)
+
+    def undo(self, _number):
+        self._place(self.points[0].codes)
+
+    monkeypatch.setattr("trigger_prune.prune.refine.refine.save_cost", save)
+    if undone:
+        monkeypatch.setattr("trigger_prune.prune.refine.refine._Refinement._settle", undo)
+    settings = replace(QUICK, rounds=4, saving_per_round=0.03)
+    refine_network(network, train, validation, settings, objective=ACCURACY)
+    assert (prices[-1] > prices[0]) == undone

@@ -151,5 +151,5 @@ PRUNE: Stage[Any] = Stage(
     load=_load_pruned,
     files=model_files,
     tools=("torch", "alkaid", "pyosys"),
-    version=4,
+    version=5,
 )

@@ -46,6 +46,10 @@ _PRICE_STEP = 1.5
 _ENOUGH, _PLENTY = 2.0, 6.0
 """The price rises when proposals offer less than so many times the saving wanted, and falls when they offer more."""
 
+_LEAST_LASTING = 0.1
+"""Fine-tuning undoes part of a saving: at equal digits a weight moves back to a more expensive code. Where little
+lasts the price must rise until digits go; below this share what lasts is noise."""
+
 _BEYOND = 2.0
 """Rounds go on until the merit has fallen this many times further than allowed: a later round may recover."""
 
@@ -126,11 +130,14 @@ class _Refinement:
             events = model_events(self.state, settings.model_events, self.draws)
             saved = save_cost(self.pricing, wanted, price, rules, events, settings.seed + number)
             self.steps += saved.steps
-            if saved.available < _ENOUGH * wanted:
-                price *= _PRICE_STEP
-            elif saved.available > _PLENTY * wanted:
-                price /= _PRICE_STEP
+            before = self._modelled()
             self._settle(number)
+            lasting = saved.cost - (self._modelled() - before)
+            lasts = min(1.0, max(_LEAST_LASTING, lasting / max(saved.cost, 1e-9)))
+            if saved.available * lasts < _ENOUGH * wanted:
+                price *= _PRICE_STEP
+            elif saved.available * lasts > _PLENTY * wanted:
+                price /= _PRICE_STEP
             if number % settings.measure_every == 0 or number == settings.rounds:
                 cost = self._measure(number).total
                 if self._finished():
@@ -138,6 +145,9 @@ class _Refinement:
             else:
                 cost = max(cost - saved.cost, 1.0)
         return self._choose(price)
+
+    def _modelled(self) -> float:
+        return sum(self.pricing.layer_costs().values())
 
     def _settle(self, number: int) -> None:
         """Write the codes, fine-tune under their caps, read the codes back."""
