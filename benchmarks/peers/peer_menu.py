@@ -12,6 +12,18 @@ OWN = ("magnitude", "trigger_prune")
 _COMMON = {"hidden": HIDDEN, "batch_size": 1024}
 _SIX_BITS = {"weight_bits": 6, "activation_bits": 6}
 
+_STAGES = [
+    (13_000.0, 0.16, 0),
+    (7000.0, 0.16, 3),
+    (4000.0, 0.25, 6),
+    (2300.0, 0.28, 9),
+    (1350.0, 0.31, 12),
+    (800.0, 0.31, 12),
+    (500.0, 0.31, 9),
+]
+"""Of the toolkit's own recipe: expected adder bits, epochs of the way there (of those of a point), refinement rounds.
+Where little is left of a network the way down must be slow."""
+
 
 @dataclass(frozen=True)
 class Length:
@@ -49,19 +61,18 @@ def trainings(peer: str, length: Length, quick: bool) -> list[dict[str, Any]]:
 
 
 def _trigger_prune(length: Length, quick: bool) -> dict[str, Any]:
-    stages = {13_000.0: 3, 7000.0: 6, 4000.0: 9, 2300.0: 12, 1350.0: 12, 800.0: 12, 500.0: 9}
-    if quick:
-        stages = {2000.0: 3}
+    stages = [(2000.0, 1.0, 3)] if quick else _STAGES
+    levels, shares, rounds = zip(*stages, strict=True)
     return {
         **_COMMON,
         **_SIX_BITS,
         "float_epochs": max(1, length.point // 12),
         "quantised_epochs": max(1, length.point // 24),
-        "epochs": round(1.6 * length.point),
+        "epochs": [max(1, round(share * length.point)) for share in shares],
         "anneal_epochs": max(1, length.point // 6),
-        "levels": list(stages),
+        "levels": list(levels),
         "learning_rate": 6e-3,
-        "refine_rounds": list(stages.values()),
+        "refine_rounds": list(rounds),
         "refine_epochs": max(1, length.point // 80),
         "refine_saving": 0.05,
         "refine_every": 3,

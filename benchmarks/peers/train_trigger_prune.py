@@ -1,9 +1,9 @@
 """The toolkit itself: one training with learned bit widths, down in cost; at every level a finished, refined network.
 
-Settings: float_epochs, quantised_epochs (from float to widths that can be trained), epochs (all the way down, shared
-equally by the levels), anneal_epochs (of every level), levels (expected adder bits), learning_rate, batch_size; of the
-refinement refine_rounds (of every level; 0: none), refine_epochs (fine-tuning of a round), refine_saving (of the cost,
-a round), refine_every (rounds between two networks that are measured and kept).
+Settings: float_epochs, quantised_epochs (from float to widths that can be trained), levels (expected adder bits),
+epochs (of the way to every level), anneal_epochs (of every level), learning_rate, batch_size; of the refinement
+refine_rounds (of every level; 0: none), refine_epochs (fine-tuning of a round), refine_saving (of the cost, a round),
+refine_every (rounds between two networks that are measured and kept).
 """
 
 from __future__ import annotations
@@ -43,15 +43,14 @@ def main() -> None:
     steps += train_quantised(network, job, settings["quantised_epochs"], 0.0)
     run = LearnedRun.begin(network, _inputs(job), LearnConfig(learning_rate=settings["learning_rate"]))
     stages = [
-        (level, rounds)
-        for level, rounds in zip(settings["levels"], settings["refine_rounds"], strict=True)
+        (level, down, rounds)
+        for level, down, rounds in zip(settings["levels"], settings["epochs"], settings["refine_rounds"], strict=True)
         if level < run.charge
     ]
-    down = max(1, round(settings["epochs"] / len(stages)))
     per_epoch = -(-len(job.events.y["train"]) // settings["batch_size"])
     networks = Networks(job)
     spent = cpu_s() - start
-    for level, rounds in stages:
+    for level, down, rounds in stages:
         begun = cpu_s()
         run.descend(level, down, "down", None)
         spent += cpu_s() - begun

@@ -215,7 +215,6 @@ def test_every_key_of_the_section_is_a_setting_with_the_same_default():
     assert not section.enabled
 
 
-
 @pytest.mark.parametrize("undone", [True, False])
 def test_the_price_rises_where_fine_tuning_undoes_the_saving(monkeypatch, undone):
     """Cheap moves of which nothing lasts would otherwise be taken again in every round, without end."""
