@@ -157,8 +157,9 @@ def hh4b_pruned(result: dict[str, Any]) -> list[str]:
         "where the pruned network is better, errors from a paired bootstrap by generated collision:",
         "",
         "| seed | multiplications removed | LUT | loss against dense 8-bit | 90 % limit | LUT, 57-8-1 by hand | "
-        "LUT, pruned to that | loss against 57-8-1 | 90 % limit |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "LUT, pruned to that | loss against 57-8-1 | 90 % limit | LUT, learned widths | loss against 57-8-1 | "
+        "90 % limit |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for seed in result["seeds"]:
 
@@ -166,7 +167,11 @@ def hh4b_pruned(result: dict[str, Any]) -> list[str]:
             return float(figures[f"{name}.seed{seed}"])
 
         cells = [str(seed), f"{100 * value('multiplications_removed'):.0f} %", f"{value('pruned_lut'):.0f}"]
-        for pair, luts in (("pruned_vs_dense", ("hand_lut", "equal_lut")), ("equal_vs_hand", ())):
+        for pair, luts in (
+            ("pruned_vs_dense", ("hand_lut", "equal_lut")),
+            ("equal_vs_hand", ("learned_lut",)),
+            ("learned_vs_hand", ()),
+        ):
             cells += [
                 f"{100 * value(f'{pair}_relative_loss'):+.2f} ± {100 * value(f'{pair}_relative_loss_error'):.2f} %",
                 f"{100 * value(f'{pair}_relative_loss_limit90'):+.2f} %",

@@ -4,7 +4,8 @@
 
 Of every seed: the project ``hh4b_trigger`` as it stands (57-64-32-32-1, pruned to its budget) against its own float and
 its own dense 8-bit network; and the same trained network pruned to the measured LUTs of 57-8-1, which has the bits of
-the project and, all phases together, as many quantised epochs. Test events, both networks of a pair at exactly 100 kHz
+the project and, all phases together, as many quantised epochs. Once by the ranking of the project (``equal``), once
+with learned bit widths (``learned``), whose training is longer. Test events, both networks of a pair at exactly 100 kHz
 on the same events; errors by a bootstrap over generated collisions. LUTs by the ``rtl`` backend. Finished stages are
 kept in ``hls_projects/hh4b_trigger/build/hh4b_pruned``.
 """
@@ -34,6 +35,8 @@ PROJECT = Path(__file__).parents[1] / "hls_projects" / "hh4b_trigger"
 RATE_KHZ, SIGNAL = 100.0, "HH4b"
 HAND_MADE = ["model.args.hidden=[8]", "quantize.epochs=60"]
 """Ten quantised epochs of the project, ten of the ramp and forty at the end, all for the hand-made network."""
+
+LEARNED = ["prune.scope=learned", "learn.epochs=200", "learn.anneal_epochs=60", "learn.checkpoints=2"]
 
 
 def scored(sample: Any, scores: Any) -> ScoredEvents:
@@ -73,21 +76,23 @@ def run_seed(seed: int) -> dict[str, float]:
     hand = run_pipeline(small, STAGES, base / f"hand_seed{seed}", "quantize").result("quantize").network(model(small))
     luts["hand"] = int(RtlCost().measure(hand, small.config.make_target()).lut or 0)
     networks["hand"] = network_scores(hand, test, score, None)
-    equal = base / f"equal_seed{seed}"
-    if not equal.exists():
-        shutil.copytree(base / f"seed{seed}", equal)
-    add_pruned(
-        "equal",
-        run_pipeline(load_project(PROJECT, [f"budget.lut={luts['hand']}"], seed), STAGES, equal, "prune").result(
-            "prune"
-        ),
-    )
+    for name, settings in (("equal", []), ("learned", LEARNED)):
+        folder = base / f"{name}_seed{seed}"
+        if not folder.exists():
+            shutil.copytree(base / f"seed{seed}", folder)
+        chosen = load_project(PROJECT, [f"budget.lut={luts['hand']}", *settings], seed)
+        add_pruned(name, run_pipeline(chosen, STAGES, folder, "prune").result("prune"))
     multiplications = sum(p.numel() for name, p in trained.named_parameters() if name.endswith("weight") and p.ndim > 1)
     found: dict[str, float] = {
         "multiplications_removed": 1 - nonzeros["pruned"] / multiplications,
         **{f"{name}_lut": value for name, value in luts.items()},
     }
-    for reference, candidate in (("float", "pruned"), ("dense", "pruned"), ("hand", "equal")):
+    for reference, candidate in (
+        ("float", "pruned"),
+        ("dense", "pruned"),
+        ("hand", "equal"),
+        ("hand", "learned"),
+    ):
         pair = paired_efficiency_difference(
             scored(test, networks[reference]), scored(test, networks[candidate]), RATE_KHZ, SIGNAL
         )

@@ -18,11 +18,11 @@ _STAGES = [
     (4000.0, 0.25, 6),
     (2300.0, 0.28, 9),
     (1350.0, 0.31, 12),
-    (800.0, 0.31, 12),
-    (500.0, 0.31, 9),
+    (800.0, 0.4, 27),
 ]
 """Of the toolkit's own recipe: expected adder bits, epochs of the way there (of those of a point), refinement rounds.
-Where little is left of a network the way down must be slow."""
+Where little is left of a network the way down must be slow, and below the last level refinement alone goes on: a
+training that goes further down loses inputs that it cannot win back."""
 
 
 @dataclass(frozen=True)

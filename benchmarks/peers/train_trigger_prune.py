@@ -82,7 +82,7 @@ def _refined(finished: fx.GraphModule, run: LearnedRun, job: Job, rounds: int) -
         fine_tune_epochs=settings["refine_epochs"],
         learning_rate=1e-3,
         batch_size=settings["batch_size"],
-        largest_merit_loss=0.01,
+        largest_merit_loss=0.02,
         measure_every=settings["refine_every"],
         seed=job.seed,
     )
