@@ -22,14 +22,16 @@ from trigger_prune.prune.budget.bits import choose_bits
 from trigger_prune.prune.budget.estimators import HlsEstimator, RtlEstimator
 from trigger_prune.prune.budget.loop import SolverInputs, solve_to_budget
 from trigger_prune.prune.budget.plan import InfeasibleBudgetError
+from trigger_prune.prune.laid_out import shrink_laid_out
 from trigger_prune.prune.measured import LoopInputs, PruneResult
 from trigger_prune.prune.trial import FailedTrial, PruneTrial
 from trigger_prune.quantize.convert import quantize_model
 from trigger_prune.quantize.describe import describe_network
+from trigger_prune.quantize.layers import weight_layers
 from trigger_prune.structure import structure_by_name
 from trigger_prune.structure.masks import prunable_layers
 from trigger_prune.structure.shrink.quantised import shrink_network
-from trigger_prune.target import Budget, Target
+from trigger_prune.target import Budget, LayerLayout, Target
 from trigger_prune.train.evaluate import Batches, evaluate
 from trigger_prune.train.fit import FitSettings, fit
 
@@ -206,9 +208,33 @@ def test_reuse_factors_are_chosen_layer_by_layer(trained: fx.GraphModule) -> Non
     chosen = result.chosen
     assert chosen.meets_budget and chosen.layouts
     assert cost.calls[-1].layers or cost.calls[0].layers
-    laid_out = replace(target, layers=chosen.layouts)
-    again = HlsAnalyticCost().measure(shrink_network(result.network).network, laid_out)
+    built, laid_out = shrink_laid_out(result.network, replace(target, layers=chosen.layouts))
+    assert laid_out.layers == chosen.layouts
+    again = HlsAnalyticCost().measure(built.network, laid_out)
     assert chosen.cost.dsp == round(0.9 * again.dsp) <= 40
+
+
+@pytest.mark.parametrize(
+    ("factor", "neurons", "found"),
+    [
+        (12, 24, 12),  # 12 does not divide 23 x 16, but 24 x 16: the neuron stays
+        (23, 23, 23),  # divides 23 x 16 alone
+        (7, 23, 23),  # divides neither: of 1, 23, 46, ... the nearest by ratio
+    ],
+)
+def test_a_reuse_factor_divides_what_is_left(trained: fx.GraphModule, factor: int, neurons: int, found: int) -> None:
+    network = copy.deepcopy(trained)
+    with torch.no_grad():
+        first = weight_layers(network)["0"]
+        first.weight_mask[5] = 0
+        first.bias[5] = 0
+    target = Target(strategy="Latency", layers=(LayerLayout("2", "Resource", factor),))
+    shrunk, laid_out = shrink_laid_out(network, target)
+    assert laid_out.layers == (LayerLayout("2", "Resource", found),)
+    assert weight_layers(shrunk.network)["2"].weight.shape == (16, neurons)
+    x = events(200, 9).features
+    with torch.no_grad():
+        assert torch.equal(shrunk.network.eval()(x[:, list(shrunk.kept_inputs)]), network.eval()(x))
 
 
 def test_the_width_with_the_best_short_ramp_is_taken(trained: fx.GraphModule) -> None:

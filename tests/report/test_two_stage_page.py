@@ -28,14 +28,15 @@ from trigger_prune.report.two_stage import (
 )
 from trigger_prune.report.two_stage_front import front_line
 from trigger_prune.report.two_stage_page import (
-    add_to_report,
     insert_section,
+    remove_section,
     render_two_stage_page,
     two_stage_section,
     write_two_stage_page,
 )
 from trigger_prune.report.two_stage_plots import ZOOM_SLOTS, zoom_range
 from trigger_prune.two_stage.figures import findings_to_dict
+from trigger_prune.two_stage.findings import BudgetPoint, Recommendation
 from trigger_prune.two_stage.latency import FixedLatency, latency_distribution
 from trigger_prune.units import BUNCH_CROSSING_NS
 
@@ -105,6 +106,43 @@ def test_rows_of_the_comparison(found, html):
         assert number_in(cell)[0] == amount == total(two, resource)
     few = [row for row in found.rows if row.rate.warning]
     assert few and all(row.rate.warning in unescape(html) for row in few)
+
+
+def test_the_table_of_latency_budgets(found):
+    """Only where several were asked for; numbers of the lines and sums with FIFO and control."""
+    assert "Latency budgets" not in two_stage_section(found)
+    nothing = Recommendation("none", ("Nothing meets the requirements +- 3.",), None)
+    budgets = (
+        BudgetPoint(60.0, None, None, nothing),
+        BudgetPoint(1000.0, found.best.point, found.rows[-1], found.recommendation),
+    )
+    page = two_stage_section(replace(found, budgets=budgets))
+    _, none, best = table_rows(page, "Latency budgets</h3>")
+    assert none[0] == "60" and none[1] == "none is a solution" and none[-1] == VERDICTS["none"]
+    assert best[0] == "1000" and best[-1] == VERDICTS["two_stage"] and best[1].startswith(found.rows[-1].name)
+    loss = found.rows[-1].loss
+    assert float(best[2].split("±")[0]) == pytest.approx(100 * loss.relative_loss.value, abs=0.06)
+    for cell, resource in zip(best[4:8], RESOURCES, strict=True):
+        assert number_in(cell)[0] == total(found.rows[-1], resource)
+    assert f"{found.best.point.latency.output_bx} BX" in best[8]
+    assert "Nothing meets the requirements ± 3." in page and "Recommendation at 60" in page
+    for path, scale, text in re.findall(r'data-path="([^"]*)" data-scale="([^"]*)">([^<]*)<', page):
+        value = findings_to_dict(replace(found, budgets=budgets)) if "budgets" in path else None
+        for key in json.loads(unescape(path)) if value else ():
+            value = value[key]
+        if value:
+            shown, half = number_in(text)
+            assert abs(shown - float(scale) * value) <= max(half, 5e-4 * abs(value)) * 1.01, path
+
+
+def test_stages_are_named_where_they_are_mixed(found):
+    singles = (replace(found.singles[0], full_stage="csynth"), *found.singles[1:])
+    assert {single.full_stage for single in found.singles} == {"analytic"}
+    assert '<span class="range">analytic</span>' not in two_stage_section(found)
+    page = two_stage_section(replace(found, singles=singles))
+    rows = table_rows(page, "The full model alone, at every reuse factor</summary>")
+    stated = [row[0].split()[-1] for row in rows[1:]]
+    assert stated == ["csynth", *["analytic"] * (len(stated) - 1)]
 
 
 def test_parts_name_their_stage_and_add_up(found, html):
@@ -288,7 +326,7 @@ def test_small_numbers():
     assert [small(x) for x in (0.0, 0.0342, 1e-3, 3.44e-7, None)] == ["0", "0.0342", "0.001", "3.4 × 10⁻⁷", "–"]  # noqa: RUF001
 
 
-def test_the_section_joins_the_report_once(found, make_inputs, tmp_path):
+def test_the_section_joins_the_report_once(found, make_inputs):
     inputs = make_inputs(300)
     report = render_report(inputs, build_summary(inputs))
     section = two_stage_section(found)
@@ -303,10 +341,7 @@ def test_the_section_joins_the_report_once(found, make_inputs, tmp_path):
     changed = two_stage_section(replace(found, beam="another beam"))
     assert insert_section(once, changed) == insert_section(report, changed)
     assert insert_section("<p>foreign</p>", section) == "<p>foreign</p>"
-    path = tmp_path / "report.html"
-    assert not add_to_report(found, path) and not path.exists()
-    path.write_text(report, encoding="utf-8")
-    assert add_to_report(found, path) and path.read_text(encoding="utf-8") == once
+    assert remove_section(once) == report == remove_section(report)
 
 
 def test_the_file_is_the_page(found, html, tmp_path):

@@ -7,12 +7,15 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 from torch import fx, nn
 
+from trigger_prune.errors import ToolError
 from trigger_prune.fixed_point import FixedPoint
 from trigger_prune.physics.scores import Score
 from trigger_prune.quantize.convert import quantize_model
+from trigger_prune.synthesis.rtl.verilator import find_verilator
 from trigger_prune.target import Target
 from trigger_prune.two_stage.firmware.cycle_model import FirmwareTiming, IntegerThresholds
 from trigger_prune.two_stage.firmware.design import FirmwareDesign, FirmwareModel
@@ -24,6 +27,17 @@ FEATURES = 8
 LIGHT_INPUTS = (1, 7, 2, 4, 0, 5)
 FULL_INPUTS = (7, 0, 3, 2, 6, 5)
 TIMING = FirmwareTiming(light_cycles=4, enqueue_cycles=1, full_cycles=25, decide_cycles=1)
+
+
+def _verilator_installed() -> bool:
+    try:
+        find_verilator()
+    except ToolError:
+        return False
+    return True
+
+
+needs_verilator = pytest.mark.skipif(not _verilator_installed(), reason="Verilator is not installed (extra rtlsim)")
 
 
 def network(inputs: int, hidden: tuple[int, ...], outputs: int, seed: int) -> fx.GraphModule:

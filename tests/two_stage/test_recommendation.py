@@ -16,7 +16,7 @@ from trigger_prune.two_stage.traffic import Engine
 NAMES = {"full": "big", "pruned": "deployed", "light": "tiny", "two_stage": "tiny, then big"}
 
 
-def row(kind, dsp, loss=0.0, spread=0.001, lut=1000, spread90=0.0, problems=()):
+def row(kind, dsp, loss=0.0, spread=0.001, lut=1000, spread90=0.0, problems=(), shared=0.0):
     """A line with a loss whose 90 % limit is ``loss + 1.28 spread``."""
     estimate = normal_estimate(loss, spread, 1e4, "toy", bounds=(-1.0, 1.0))
     paired = PairedLoss("HH4b", 1e5, 0.6, 0.6 * (1 - loss), estimate, loss + 1.28 * spread, 1e3, 200, ())
@@ -31,7 +31,7 @@ def row(kind, dsp, loss=0.0, spread=0.001, lut=1000, spread90=0.0, problems=()):
         latency=FixedLatency(4, 36, 50, 3, 9),
         note=f"note of {kind}",
     )
-    return JudgedRow(compared, dsp, spread90, tuple(problems))
+    return JudgedRow(compared, dsp, spread90, tuple(problems), shared)
 
 
 def advise(*rows, strategy="Resource", designs=(), max_loss=0.01, overflow=(1e-5, 5e-6, 2e-5)):
@@ -68,6 +68,23 @@ def test_estimates_are_told_with_their_interval():
     assert advice.verdict == "two_stage"
     assert "90 % interval of the saving: 51 % to 85 %" in text(advice) and "synthesise" in text(advice)
     assert "synthesise" not in text(advise(row("full", 800), row("two_stage", 220)))
+
+
+def test_what_both_estimates_have_wrong_cancels():
+    """Of 0.5 and 0.4 on the logarithms 0.4 and 0.3 are shared: 0.3, sqrt(0.07) and the difference 0.1 add to 0.412."""
+    full, two = row("full", 800, spread90=0.5, shared=0.4), row("two_stage", 220, spread90=0.4, shared=0.3)
+    assert "90 % interval of the saving: 58 % to 82 %" in text(advise(full, two))
+    # the same designs would not be worth it, were their errors independent
+    full, two = row("full", 300, spread90=0.8, shared=0.79), row("two_stage", 220, spread90=0.8, shared=0.79)
+    assert advise(full, two).verdict == "two_stage"
+    full, two = row("full", 300, spread90=0.8), row("two_stage", 220, spread90=0.8)
+    assert advise(full, two).verdict == "single_stage"
+
+
+def test_a_saving_without_interval_is_no_certain_one():
+    """DSPs that may as well be none have no interval in the logarithm."""
+    said = text(advise(row("full", 800, spread90=None), row("two_stage", 220, spread90=None)))
+    assert "without a 90 % interval of the saving" in said and "synthesise both" in said
 
 
 def test_only_the_upper_limit_counts():

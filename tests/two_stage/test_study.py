@@ -188,15 +188,16 @@ def test_what_cannot_be_studied_is_an_error():
     assert GRID.step == STEP
 
 
-def test_luts_where_the_full_model_needs_no_dsp():
+@pytest.mark.parametrize(("dsps", "where"), [((0, 0, 0, 0), "any reuse factor"), ((0, 90, 40, 20), "reuse factor 1")])
+def test_luts_where_the_full_model_needs_no_dsp(dsps, where):
     """Said, and the search is one of LUTs: sums of light model, engine and buffer."""
     engines = tuple(
-        FullOption("full", "Resource", rf, report(f"full {rf}", dsp=0, lut=90_000 // rf, latency=20 + rf, ii=rf), 9)
-        for rf in (1, 9, 18, 36)
+        FullOption("full", "Resource", rf, report(f"full {rf}", dsp=dsp, lut=90_000 // rf, latency=20 + rf, ii=rf), 9)
+        for rf, dsp in zip((1, 9, 18, 36), dsps, strict=True)
     )
     base = study_inputs(lights=(light("good", 0.2, dsp=0),), pruned_noise=3.0)
     found = run_study(replace(base, full=replace(base.full, options=engines), fulls=engines)).findings
-    assert found.resource == "lut" and any("needs no DSP at any reuse factor" in text for text in found.warnings)
+    assert found.resource == "lut" and any(f"needs no DSP at {where}" in text for text in found.warnings)
     point = found.best.point
     assert point.resource_used == 900 + 90_000 // point.reuse_factor + 30 + 10 * point.engine.fifo_depth
     assert found.singles[1].resource_used == 10_000

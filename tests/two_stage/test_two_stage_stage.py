@@ -156,6 +156,58 @@ def test_a_finished_study_is_loaded_and_a_changed_one_trains_nothing(finished: t
 
 
 @pytest.mark.slow
+def test_a_list_of_latency_budgets(finished: tuple[Path, Result]) -> None:
+    """The page is of the largest; the others are lines of a table, as the command alone finds them."""
+    project, _ = finished
+    out, folder = project / "budgets", project / "budgets" / "two_stage"
+    alone = {}
+    for text in ("150", "1000", "1000,150"):
+        result = call(project, "--latency-ns", text, "--out", out)
+        assert result.exit_code == 0, result.output
+        alone[text] = findings_from_dict(json.loads((folder / "two_stage.json").read_text()))
+    several = alone["1000,150"]
+    assert several.latency_budget_ns == 1000 and alone["150"].budgets == alone["1000"].budgets == ()
+    for budget, one in zip(several.budgets, (alone["150"], alone["1000"]), strict=True):
+        assert budget.latency_budget_ns == one.latency_budget_ns
+        assert budget.recommendation == one.recommendation
+        assert budget.design == (None if one.best is None else one.best.point)
+        assert budget.row is None or budget.row == one.rows[-1]
+    assert several.recommendation == alone["1000"].recommendation
+    said = " ".join(result.output.split())
+    assert "Latency budgets" in said and "Recommendation at 150 ns" in said and "Recommendation at 1000 ns" in said
+    with (folder / "budgets.csv").open() as stream:
+        assert [float(line["latency_budget_ns"]) for line in csv.DictReader(stream)] == [150, 1000]
+    assert "Every budget as if it were the only one" in (folder / "two_stage.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_report_of_the_full_model_is_used(finished: tuple[Path, Result]) -> None:
+    """The recorded report of one reuse factor; a changed one is read again, one of another part is refused."""
+    project, _ = finished
+    recorded = (Path(__file__).parents[1] / "synthesis" / "csynth_reports" / "vitis_2022.xml").read_text()
+    report = project / "reports" / "rf4.xml"
+    report.parent.mkdir()
+    report.write_text(recorded)
+    out = project / "measured"
+    arguments = ("--set", "two_stage.full_reports={4: reports/rf4.xml}", "--reuse-factor", "2,4,8", "--out", out)
+
+    def singles() -> dict[int, tuple[str, str]]:
+        result = call(project, *arguments)
+        assert result.exit_code == 0, result.output
+        assert "is measured by Vitis HLS 2022.2" in " ".join(result.output.split())
+        with (out / "two_stage" / "single_stages.csv").open() as stream:
+            return {int(line["reuse_factor"]): (line["full_stage"], line["lut"]) for line in csv.DictReader(stream)}
+
+    found = singles()
+    assert found[4] == ("csynth", "12345") and {stage for stage, _ in found.values()} == {"analytic", "csynth"}
+    report.write_text(recorded.replace("12345", "54321"))
+    assert singles()[4] == ("csynth", "54321")
+    report.write_text(recorded.replace("xcvu13p-flga2577-2-e", "xcku115-flvb2104-2-e"))
+    refused = call(project, *arguments)
+    assert refused.exit_code == 2 and "rf4.xml is for the part xcku115" in " ".join(refused.output.split())
+
+
+@pytest.mark.slow
 def test_the_lights_of_one_kind(finished: tuple[Path, Result]) -> None:
     """--light keeps the configured ones of that kind with their keys."""
     project, _ = finished
@@ -193,6 +245,9 @@ def test_unrolled_engines_are_refused_with_the_reason(finished: tuple[Path, Resu
         ("two_stage.signal=sginal", "did you mean 'signal'"),
         ("physics.signal=[background, signal]", "physics.signal"),
         ("two_stage.multiplicity=[1.0]", "two_stage.multiplicity"),
+        ("two_stage.full_reports={8: nowhere}", "two_stage.full_reports: there is no"),
+        ("two_stage.full_reports={0: .}", "two_stage.full_reports"),
+        ("two_stage.smaller_budgets_ns=[1000]", "1000 is not below latency_budget_ns 1000"),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_training(tmp_path: Path, setting: str, message: str) -> None:
@@ -223,6 +278,9 @@ def test_options_are_numbers(tmp_path: Path) -> None:
     project = write_project(tmp_path / "project")
     result = call(project, "--fifo-depth", "1;2")
     assert result.exit_code == 2 and "--fifo-depth 1;2: not numbers" in result.output
+    (project / "rf8.xml").write_text("<profile>")
+    result = call(project, "--set", "two_stage.full_reports={8: rf8.xml}", "--set", "cost.backend=vsynth")
+    assert result.exit_code == 2 and "cannot be compared with cost.backend vsynth" in " ".join(result.output.split())
 
 
 def test_clocks_and_limits(tmp_path: Path) -> None:

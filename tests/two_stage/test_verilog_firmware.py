@@ -13,10 +13,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from firmware_toys import FEATURES, FULL_INPUTS, INPUT, event_pool, network, small_design
+from firmware_toys import FEATURES, FULL_INPUTS, INPUT, event_pool, needs_verilator, network, small_design
 from torch import nn
 
-from trigger_prune.errors import ConfigError, DataError, ExportError, ToolError
+from trigger_prune.errors import ConfigError, DataError, ExportError
 from trigger_prune.physics.filling import named_filling
 from trigger_prune.physics.scores import Score
 from trigger_prune.quantize.convert import quantize_model
@@ -40,17 +40,6 @@ from trigger_prune.two_stage.traffic import Engine
 from trigger_prune.units import BUNCH_CROSSING_NS
 
 TARGET = Target()
-
-
-def installed() -> bool:
-    try:
-        find_verilator()
-    except ToolError:
-        return False
-    return True
-
-
-needs_verilator = pytest.mark.skipif(not installed(), reason="Verilator is not installed (extra rtlsim)")
 
 
 @cache

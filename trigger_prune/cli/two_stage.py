@@ -19,6 +19,8 @@ from trigger_prune.cli.output import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
 
     from trigger_prune.config.project import ProjectConfig
@@ -70,7 +72,13 @@ def two_stage(
         str | None, typer.Option(metavar="N,N,...", help="Objects that can wait.", show_default=False)
     ] = None,
     latency_ns: Annotated[
-        float | None, typer.Option(metavar="NS", help="Latency budget of the decision.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="NS,NS,...",
+            help="Latency budget of the decision; of several, everything is shown for the largest, and the best design "
+            "and the recommendation for each.",
+            show_default=False,
+        ),
     ] = None,
     resource: Annotated[Resource | None, typer.Option(help="Resource that is to be small.", show_default=False)] = None,
     firmware: Annotated[
@@ -100,7 +108,7 @@ def two_stage(
             ("--fifo-depth", "fifo_depths", fifo_depth, int),
         ):
             settings += [f"two_stage.{key}={_numbers(option, text, kind)}"] if text else []
-        settings += [f"two_stage.latency_budget_ns={latency_ns}"] if latency_ns is not None else []
+        settings += _budgets(latency_ns) if latency_ns is not None else []
         settings += [f"two_stage.resource={resource.value}"] if resource is not None else []
         loaded = load_project(project, settings, seed)
         if light:
@@ -124,7 +132,20 @@ def two_stage(
         result = run_pipeline(loaded, stages, folder, console=console)
         if console is not None:
             show(console, result.result("two_stage"))
+            _say_where(console, folder)
         print(f"Two stages: {folder / FOLDER / PAGE}")
+
+
+def _say_where(console: Console, folder: Path) -> None:
+    """Whether the project's report shows the findings too."""
+    from rich.text import Text
+
+    from trigger_prune.pipeline.stages.two_stage_report import REPORT, why_left_out
+
+    reason = why_left_out(folder)
+    if reason is not None:
+        text = f"{REPORT} does not show them: {reason}; run trigger-prune run, which brings it up to date"
+        console.print(Text(f"\nwarning: {text}", style="yellow"))
 
 
 def _lights(config: ProjectConfig, kinds: list[str]) -> str:
@@ -139,12 +160,28 @@ def _lights(config: ProjectConfig, kinds: list[str]) -> str:
     return json.dumps([one.model_dump(mode="json") for one in found])
 
 
+def _budgets(text: str) -> list[str]:
+    """Settings for one latency budget or more."""
+    import math
+
+    from trigger_prune.errors import ConfigError
+
+    *smaller, largest = sorted(set(_parsed("--latency-ns", text, float)))
+    if not all(map(math.isfinite, (*smaller, largest))):
+        raise ConfigError(f"--latency-ns {text}: a budget is no finite number", hint="--latency-ns 500,750,1000")
+    return [f"two_stage.latency_budget_ns={largest}", f"two_stage.smaller_budgets_ns={smaller}"]
+
+
 def _numbers(option: str, text: str, kind: type[int] | type[float]) -> str:
     """A list in YAML from numbers with commas between them."""
+    return str(_parsed(option, text, kind))
+
+
+def _parsed(option: str, text: str, kind: type[int] | type[float]) -> list[float]:
     from trigger_prune.errors import ConfigError
 
     try:
-        return str([kind(part) for part in text.split(",")])
+        return [kind(part) for part in text.split(",")]
     except ValueError:
         raise ConfigError(f"{option} {text}: not numbers with commas between them", hint=f"{option} 1,2,4") from None
 
@@ -164,9 +201,18 @@ def show(console: Console, findings: TwoStageFindings) -> None:
     console.print()
     for warning in findings.warnings:
         console.print(Text(f"warning: {warning}", style="yellow"))
-    console.print(Text("\nRecommendation", style="bold"))
+    of = f" at {findings.latency_budget_ns:g} ns" if findings.budgets else ""
+    console.print(Text(f"\nRecommendation{of}", style="bold"))
     for sentence in findings.recommendation.sentences:
         console.print(Text(f"- {sentence}"))
+    if findings.budgets:
+        console.print()
+        console.print(_budget_table(findings))
+        for budget in findings.budgets:
+            if budget.latency_budget_ns < findings.latency_budget_ns:
+                console.print(Text(f"\nRecommendation at {budget.latency_budget_ns:g} ns", style="bold"))
+                for sentence in budget.recommendation.sentences:
+                    console.print(Text(f"- {sentence}"))
 
 
 def _comparison(findings: TwoStageFindings) -> object:
@@ -195,6 +241,38 @@ def _comparison(findings: TwoStageFindings) -> object:
             _loss(row),
             *(_resource(row, name) for name in ("lut", "ff", "dsp", "bram18")),
             "-" if row.latency is None else _latency(row.latency),
+            end_section=True,
+        )
+    return table
+
+
+def _budget_table(findings: TwoStageFindings) -> object:
+    """Every latency budget with its best two-stage design."""
+    from rich.table import Column, Table
+
+    table = Table(
+        Column("budget", justify="right", no_wrap=True),
+        Column("best two-stage design", min_width=24),
+        Column("loss in %\n90 % limit", no_wrap=True),
+        *(Column(name, justify="right", no_wrap=True) for name in ("LUT", "FF", "DSP", "BRAM")),
+        Column("latency", justify="right", no_wrap=True),
+        "verdict",
+        title="Latency budgets",
+        title_justify="left",
+    )
+    for budget in findings.budgets:
+        row, design = budget.row, budget.design
+        verdict = budget.recommendation.verdict.replace("_", " ")
+        if row is None or design is None:
+            table.add_row(f"{budget.latency_budget_ns:g} ns", "none", *["-"] * 6, verdict, end_section=True)
+            continue
+        table.add_row(
+            f"{budget.latency_budget_ns:g} ns",
+            f"{row.name}\nreuse factor {design.reuse_factor}, FIFO of {design.engine.fifo_depth}",
+            _loss(row),
+            *(_resource(row, name) for name in ("lut", "ff", "dsp", "bram18")),
+            f"{design.latency.output_bx} BX\n{design.latency.output_ns:.0f} ns",
+            verdict,
             end_section=True,
         )
     return table
@@ -279,6 +357,7 @@ COMMANDS = (
         (
             "trigger-prune two-stage hls_projects/jet_tagger --set physics.signal=[W,Z,t]",
             "trigger-prune two-stage my_trigger --latency-ns 500 --resource lut --light tiny --light inputs",
+            "trigger-prune two-stage my_trigger --latency-ns 500,750,1000",
             "trigger-prune two-stage my_trigger --escalated 0.02,0.1 --reuse-factor 9,18,36 --fifo-depth 0,1,2,4",
             "trigger-prune two-stage my_trigger --full deployed --firmware",
         ),

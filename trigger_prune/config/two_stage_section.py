@@ -70,6 +70,11 @@ class TwoStageConfig(Section):
         default=None,
         description="Reuse factors of the full model (default: those the layers allow, from 1 to eight crossings).",
     )
+    full_reports: dict[Positive, str] = Field(
+        default_factory=dict,
+        description="C synthesis reports of the full model: reuse factor -> csynth.xml, solution or hls4ml project, "
+        "e.g. {16: reports/rf16, 32: reports/rf32}. These reuse factors are measured, the others estimated.",
+    )
     clock_multiples: list[Positive] | None = Field(
         default=None, description="Clock cycles per bunch crossing (default: that of target.clock_period_ns)."
     )
@@ -83,6 +88,11 @@ class TwoStageConfig(Section):
     )
     latency_budget_ns: Annotated[float, Field(gt=0)] = Field(
         default=1000.0, description="Fixed latency of the decision, in whole crossings, at most."
+    )
+    smaller_budgets_ns: list[Annotated[float, Field(gt=0)]] = Field(
+        default_factory=list,
+        description="Latency budgets below latency_budget_ns for which the best design and the recommendation are "
+        "given too.",
     )
     multiplicity: list[Annotated[float, Field(ge=0, le=1)]] | None = Field(
         default=None,
@@ -103,4 +113,13 @@ class TwoStageConfig(Section):
     def _require_a_distribution(self) -> TwoStageConfig:
         if self.multiplicity is not None and abs(sum(self.multiplicity) - 1) > 1e-6:
             raise ValueError(f"multiplicity adds up to {sum(self.multiplicity):g}, not to 1")
+        return self
+
+    @model_validator(mode="after")
+    def _require_smaller_budgets(self) -> TwoStageConfig:
+        large = [budget for budget in self.smaller_budgets_ns if budget >= self.latency_budget_ns]
+        if large:
+            raise ValueError(
+                f"smaller_budgets_ns: {large[0]:g} is not below latency_budget_ns {self.latency_budget_ns:g}"
+            )
         return self

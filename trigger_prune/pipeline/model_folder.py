@@ -16,9 +16,9 @@ from trigger_prune.data.transform import InputTransform
 from trigger_prune.errors import ExportError
 from trigger_prune.export.hls4ml_project import project_identifier, write_hls4ml_project
 from trigger_prune.export.qonnx_model import to_qonnx
+from trigger_prune.prune.laid_out import shrink_laid_out
 from trigger_prune.prune.trial import PruneTrial
 from trigger_prune.quantize.checkpoint import save_network
-from trigger_prune.structure.shrink.quantised import shrink_network
 from trigger_prune.target import Target
 
 
@@ -40,7 +40,7 @@ def write_model_folder(
     """
     if into.exists():
         raise ExportError(f"{into} exists already", hint="choose a new folder; nothing is overwritten")
-    shrunk = shrink_network(network)
+    shrunk, laid_out = shrink_laid_out(network, replace(target, layers=trial.layouts))
     kept = tuple(kept_inputs[index] for index in shrunk.kept_inputs)
     aside = into.with_name(f".{into.name}.{os.getpid()}")
     problem = None
@@ -52,7 +52,6 @@ def write_model_folder(
         (aside / "trial.json").write_text(json.dumps(trial.to_dict(), indent=1))
         try:
             onnx.save(to_qonnx(shrunk.network), str(aside / "model.onnx"))
-            laid_out = replace(target, layers=trial.layouts)
             write_hls4ml_project(shrunk.network, aside / "hls4ml_project", laid_out, project_identifier(project))
         except ExportError as error:
             problem = str(error)

@@ -12,6 +12,7 @@ from trigger_prune.cost._base import CostModel
 from trigger_prune.cost.network import NetworkSpec
 from trigger_prune.cost.report import CLOCK, CostStage, HardwareReport
 from trigger_prune.errors import BudgetError
+from trigger_prune.prune.laid_out import shrink_laid_out
 from trigger_prune.prune.rounds import Rounds
 from trigger_prune.prune.trial import FailedTrial, Phase, PruneTrial
 from trigger_prune.quantize.describe import describe_network
@@ -20,7 +21,6 @@ from trigger_prune.quantize.weights_only import is_weights_only, weight_counts
 from trigger_prune.structure._base import Groups
 from trigger_prune.structure.group_masks import removed_fraction
 from trigger_prune.structure.masks import masked_fraction, prunable_layers
-from trigger_prune.structure.shrink.quantised import shrink_network
 from trigger_prune.target import Budget, Target
 from trigger_prune.train.evaluate import Batches, evaluate
 from trigger_prune.train.fit import FitSettings
@@ -85,12 +85,12 @@ def measure(
 ) -> PruneTrial:
     """The trial of a fine-tuned network: neurons and inputs without effect are taken out before its cost is measured.
 
-    target   where it differs from ``inputs.target`` (layouts of single layers)
+    target   where it differs from ``inputs.target`` (layouts of single layers, fitted to the sizes that are left)
     Raises BudgetError when the budget limits something that the cost model does not state, and what measuring raises.
     """
     network.cpu()
-    target = target or inputs.target
-    smaller = shrink_network(network).network
+    shrunk, target = shrink_laid_out(network, target or inputs.target)
+    smaller = shrunk.network
     cost = inputs.cost_model.measure(smaller, target)
     unstated = cost.unstated(inputs.budget)
     if unstated:

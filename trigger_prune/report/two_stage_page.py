@@ -39,12 +39,12 @@ def write_two_stage_page(findings: TwoStageFindings, path: Path, title: str) -> 
     write_text(render_two_stage_page(findings, title), path)
 
 
-def add_to_report(findings: TwoStageFindings, report: Path) -> bool:
-    """Put the section into the project's report, in the place of an earlier one; False where there is no report."""
-    if not report.is_file():
-        return False
-    write_text(insert_section(report.read_text(encoding="utf-8"), two_stage_section(findings)), report)
-    return True
+def stale_section(reason: str) -> str:
+    """HTML in the place of the section, where there are findings that do not belong to the report.
+
+    ``reason`` says why, as a clause.
+    """
+    return _environment().get_template("two_stage_stale.html.j2").render(reason=reason)
 
 
 def insert_section(html: str, section: str) -> str:
@@ -52,12 +52,17 @@ def insert_section(html: str, section: str) -> str:
 
     Text that is no report of this program is returned as it is.
     """
-    html = _SECTION.sub("", html).replace(_LINK, "")
+    html = remove_section(html)
     place = html.find('<section id="input">')
     bar = html.find('<a href="#input">')
     if place < 0 or not 0 <= bar < place:
         return html
     return html[:bar] + _LINK + html[bar:place] + section + "\n" + html[place:]
+
+
+def remove_section(html: str) -> str:
+    """The report as it was before ``insert_section``, to the last character."""
+    return _SECTION.sub("", html).replace(_LINK, "")
 
 
 def _context(findings: TwoStageFindings) -> dict[str, Any]:
@@ -75,6 +80,8 @@ def _context(findings: TwoStageFindings) -> dict[str, Any]:
         "target": two_stage.target_text(findings),
         "kinds": two_stage.KINDS,
         "verdict": two_stage.VERDICTS[findings.recommendation.verdict],
+        "verdicts": two_stage.VERDICTS,
+        "mixed": len({single.full_stage for single in findings.singles}) > 1,
         "resources": two_stage.RESOURCES,
         "total": two_stage.total,
         "stage_text": two_stage.stage_text,

@@ -14,7 +14,7 @@ from trigger_prune.two_stage.findings import LossCurve
 from trigger_prune.two_stage.pareto import pareto_front
 from trigger_prune.two_stage.queue import solve_queue
 from trigger_prune.two_stage.sample import TwoStageSample
-from trigger_prune.two_stage.search import Requirements, SearchSpace, TwoStageDesign, search
+from trigger_prune.two_stage.search import Requirements, SearchSpace, Solved, TwoStageDesign, search
 from trigger_prune.two_stage.study_inputs import LightCandidate, StudyInputs, light_of
 from trigger_prune.two_stage.table import TableInputs, threshold_alone
 from trigger_prune.two_stage.working_point import escalated_fraction, scaled_arrivals
@@ -62,16 +62,16 @@ def _efficiency_alone(sample: TwoStageSample, needs: Requirements) -> float:
 
 
 def search_all(
-    inputs: StudyInputs, curves: Sequence[LossCurve], note: Callable[[str], None]
+    inputs: StudyInputs, curves: Sequence[LossCurve], solved: Solved, note: Callable[[str], None]
 ) -> tuple[TwoStageDesign, ...]:
-    """All designs, light model by light model."""
+    """All designs, light model by light model. ``solved`` as in ``search``."""
     found: list[TwoStageDesign] = []
     start = time.monotonic()
     for light, curve in zip(inputs.lights, curves, strict=True):
         if not curve.escalated:
             continue
         space = SearchSpace(light.options, inputs.fulls, curve.escalated, inputs.fifo_depths, inputs.accept_shares)
-        designs = search(space, inputs.requirements, inputs.beam, inputs.buffer_cost).designs
+        designs = search(space, inputs.requirements, inputs.beam, inputs.buffer_cost, solved).designs
         solutions = sum(not design.problems for design in designs)
         note(f"{light.name}: {len(designs)} designs, {solutions} of them solutions")
         found += designs

@@ -49,6 +49,7 @@ class DesignPoint:
     escalated_wanted                  share that was asked for
     resource_used                     of the resource that the search makes small
     problems                          why it is no solution; empty for a solution
+    full_stage                        how the full model's cost was obtained; None: not known
     """
 
     light_name: str
@@ -62,11 +63,15 @@ class DesignPoint:
     resource_used: int
     latency: FixedLatency
     problems: tuple[str, ...]
+    full_stage: str | None = None
 
 
 @dataclass(frozen=True)
 class SinglePoint:
-    """The full model alone at one reuse factor, judging every object; ``copies`` instances side by side."""
+    """The full model alone at one reuse factor, judging every object; ``copies`` instances side by side.
+
+    ``full_stage`` as in ``DesignPoint``.
+    """
 
     full_name: str
     reuse_factor: int
@@ -74,6 +79,7 @@ class SinglePoint:
     resource_used: int
     latency: FixedLatency
     problems: tuple[str, ...]
+    full_stage: str | None = None
 
 
 @dataclass(frozen=True)
@@ -123,6 +129,20 @@ class Recommendation:
 
 
 @dataclass(frozen=True, eq=False)
+class BudgetPoint:
+    """What is best at one latency budget, found as if there were no other.
+
+    design   its place in a search at this budget; None when no design is a solution
+    row      its line of the comparison
+    """
+
+    latency_budget_ns: float
+    design: DesignPoint | None
+    row: ComparedRow | None
+    recommendation: Recommendation
+
+
+@dataclass(frozen=True, eq=False)
 class TwoStageFindings:
     """Everything that is shown.
 
@@ -134,6 +154,8 @@ class TwoStageFindings:
     best               None when no design is a solution
     max_overflow       largest loss of the FIFO per escalated object that was allowed; None: not known
     max_loss           largest relative loss of signal efficiency that was allowed; None: not known
+    budgets            where several latency budgets were asked for: each of them, smallest first; everything else is
+                       of the largest
     """
 
     signal_name: str
@@ -153,3 +175,4 @@ class TwoStageFindings:
     warnings: tuple[str, ...]
     max_overflow: float | None = None
     max_loss: float | None = None
+    budgets: tuple[BudgetPoint, ...] = ()

@@ -42,6 +42,7 @@ def design_table(findings: TwoStageFindings) -> list[dict[str, Any]]:
             "light": design.light_name,
             "full": design.full_name,
             "reuse_factor": design.reuse_factor,
+            "full_stage": design.full_stage,
             "ii_cycles": design.engine.ii_cycles,
             "clock_multiple": design.engine.clock_multiple,
             "fifo_depth": design.engine.fifo_depth,
@@ -65,6 +66,7 @@ def single_table(findings: TwoStageFindings) -> list[dict[str, Any]]:
         {
             "full": single.full_name,
             "reuse_factor": single.reuse_factor,
+            "full_stage": single.full_stage,
             "copies": single.copies,
             findings.resource: single.resource_used,
             **_latency(single.latency),
@@ -72,6 +74,36 @@ def single_table(findings: TwoStageFindings) -> list[dict[str, Any]]:
         }
         for single in findings.singles
     ]
+
+
+def budget_table(findings: TwoStageFindings) -> list[dict[str, Any]]:
+    """Latency budgets, where several were asked for."""
+    found = []
+    for budget in findings.budgets:
+        design, row = budget.design, budget.row
+        loss = None if row is None else row.loss
+        found.append(
+            {
+                "latency_budget_ns": budget.latency_budget_ns,
+                "verdict": budget.recommendation.verdict,
+                "saving": budget.recommendation.saving,
+                "light": None if design is None else design.light_name,
+                "full": None if design is None else design.full_name,
+                "reuse_factor": None if design is None else design.reuse_factor,
+                "clock_multiple": None if design is None else design.engine.clock_multiple,
+                "fifo_depth": None if design is None else design.engine.fifo_depth,
+                "escalated_wanted": None if design is None else design.escalated_wanted,
+                findings.resource + "_used": None if design is None else design.resource_used,
+                **_resources("", None if row is None else row.cost),
+                **_resources("buffer_", None if row is None else row.buffer),
+                **_latency(None if design is None else design.latency),
+                "relative_loss": None if loss is None else loss.relative_loss.value,
+                "relative_loss_error": None if loss is None else loss.relative_loss.error,
+                "relative_loss_limit90": None if loss is None else loss.relative_loss_limit90,
+                "recommendation": " ".join(budget.recommendation.sentences),
+            }
+        )
+    return found
 
 
 def _resources(prefix: str, cost: HardwareReport | None) -> dict[str, Any]:

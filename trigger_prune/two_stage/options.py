@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from trigger_prune.cost.report import RESOURCES, HardwareReport
+from trigger_prune.cost.report import RESOURCES, CostStage, HardwareReport
 from trigger_prune.errors import ConfigError, CostError
 from trigger_prune.two_stage.sample import TwoStageSample
 from trigger_prune.two_stage.traffic import Engine
@@ -108,6 +108,21 @@ def times(cost: HardwareReport, copies: int) -> HardwareReport:
         content_hash=f"{copies} x {cost.content_hash}",
         **numbers,
     )
+
+
+def together(light: HardwareReport, full: HardwareReport) -> HardwareReport:
+    """Resources of both models side by side.
+
+    Where one is estimated and the other measured at the very stage that the estimate predicts, the sum is an estimate
+    of that stage (``details["measured"]`` says what is none). Raises StageMismatchError for any other mixture.
+    """
+    for estimate, other in ((light, full), (full, light)):
+        if estimate.stage is CostStage.ANALYTIC and estimate.predicts is other.stage:
+            predicted = {name: getattr(estimate, name) for name in ("stage", "tool", "tool_version", "predicts")}
+            named = replace(other, **predicted)
+            both = light + named if other is full else named + full
+            return both.with_details(measured=other.source)
+    return light + full
 
 
 def used(resource: str, *costs: HardwareReport | None) -> int:

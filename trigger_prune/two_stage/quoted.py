@@ -106,4 +106,5 @@ def design_point(design: TwoStageDesign, inputs: StudyInputs) -> DesignPoint:
         resource_used=design.resource_used,
         latency=design.latency,
         problems=design.problems,
+        full_stage=full.cost.stage.value,
     )

@@ -124,10 +124,14 @@ def _reasons_against(
 
 
 def _error(first: JudgedRow, second: JudgedRow) -> float | None:
-    """Half width of the 90 % interval of the logarithm of the ratio of their sizes."""
+    """Half width of the 90 % interval of the logarithm of the ratio of their sizes.
+
+    What the estimates of the full model have wrong in common cancels; the rest is taken as independent.
+    """
     if first.spread is None or second.spread is None:
         return None
-    return math.hypot(first.spread, second.spread)
+    own = [math.sqrt(max(row.spread**2 - row.shared**2, 0.0)) for row in (first, second) if row.spread is not None]
+    return math.hypot(*own, first.shared - second.shared)
 
 
 def _range(other: int, used: int, error: float) -> str:
@@ -183,8 +187,13 @@ def _for_two_stages(facts: Facts, two: JudgedRow, full: JudgedRow, saving: float
     error = _error(two, full)
     if saving is not None and error:
         sentences.append(
-            f"The resources are estimates ({_range(full.used or 0, two.used or 0, error)}, errors taken as "
-            "independent): synthesise both before you build (cost.backend csynth)."
+            f"The resources are estimates ({_range(full.used or 0, two.used or 0, error)}; what both estimates of the "
+            "full model have wrong cancels): synthesise both before you build (cost.backend csynth)."
+        )
+    elif saving is not None and error is None:
+        sentences.append(
+            "The resources are estimates without a 90 % interval of the saving (one of theirs is missing or reaches "
+            "down to 0): synthesise both before you build (cost.backend csynth)."
         )
     sentences.append(f"At equal rate they lose {_loss(two)}, allowed {_percent(facts.max_loss)}.")
     latency = two.row.latency

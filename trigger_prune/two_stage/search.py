@@ -21,6 +21,7 @@ from trigger_prune.two_stage.options import (
     FullOption,
     LightOption,
     judging_every_object,
+    together,
     used,
 )
 from trigger_prune.two_stage.pareto import pareto_front
@@ -71,7 +72,7 @@ class TwoStageDesign:
 
     escalated      what was asked for; ``queue.objects_per_crossing`` is what is escalated per filled crossing
     light          all copies of the light model
-    cost           light and full model, of one stage
+    cost           light and full model, of one stage (an estimate of it where one of them is, see ``together``)
     buffer         FIFO and control, of a stage of its own; None when its cost was not asked for
     resource_used  the sum of both
     decision       None (as the queue) where latency, resources or the load forbid the design anyway, or the queue
@@ -103,6 +104,15 @@ class SearchResult:
 
 
 @dataclass(frozen=True, eq=False)
+class Solved:
+    """What searches that differ in their latency budget alone need not solve twice."""
+
+    splits: dict[tuple[str, float], Split] = field(default_factory=dict)
+    queues: dict[tuple[Arrivals, Engine], QueueResult] = field(default_factory=dict)
+    decisions: dict[tuple[str, float, Engine], Decision] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
 class SingleStage:
     """The full model on every object: no queue, no loss of physics. ``problems`` as for two stages."""
 
@@ -115,19 +125,23 @@ class SingleStage:
 
 
 def search(
-    space: SearchSpace, requirements: Requirements, beam: BeamStructure, buffer_cost: BufferCost | None = None
+    space: SearchSpace,
+    requirements: Requirements,
+    beam: BeamStructure,
+    buffer_cost: BufferCost | None = None,
+    solved: Solved | None = None,
 ) -> SearchResult:
     """Every combination, in the order lights, full models, escalated, depths.
 
     The share that the light model accepts at once is chosen per light model and escalated fraction, for a queue
-    without losses; t_full and t_overflow then for the losses of each design. Raises StageMismatchError when a light and
-    a full model were not measured alike, CostError when the resource is not stated, DataError when there is nothing to
-    combine.
+    without losses; t_full and t_overflow then for the losses of each design. ``solved`` is of an earlier search with
+    another latency budget or buffer cost, and is added to. Raises StageMismatchError when a light and a full model were
+    not measured alike, CostError when the resource is not stated, DataError when there is nothing to combine.
     """
-    splits: dict[tuple[int, float], Split] = {}
-    queues: dict[tuple[Arrivals, Engine], QueueResult] = {}
+    solved = solved or Solved()
+    splits, queues, decisions = solved.splits, solved.queues, solved.decisions
     designs = []
-    for number, light in enumerate(space.lights):
+    for light in space.lights:
         every = judging_every_object(light.cost, light.clock_multiple, requirements.objects_per_crossing)
         for full in space.fulls:
             if full.clock_multiple != light.clock_multiple:
@@ -139,9 +153,9 @@ def search(
                     if bare.problems:
                         designs.append(bare)
                         continue
-                    if (number, escalated) not in splits:
-                        splits[number, escalated] = _best_split(light.validation, escalated, space, requirements)
-                    split = splits[number, escalated]
+                    if (light.name, escalated) not in splits:
+                        splits[light.name, escalated] = _best_split(light.validation, escalated, space, requirements)
+                    split = splits[light.name, escalated]
                     unavoidable = least_overflow(beam, split.arrivals, engine)
                     if unavoidable > requirements.max_overflow:
                         designs.append(
@@ -154,8 +168,11 @@ def search(
                         except DataError as error:
                             designs.append(replace(bare, problems=(error.message,)))
                             continue
-                    queue = queues[split.arrivals, engine]
-                    designs.append(_judged(bare, split, queue, light.validation, requirements))
+                    queue, key = queues[split.arrivals, engine], (light.name, escalated, engine)
+                    if key not in decisions:
+                        rooms = light.validation.rooms(queue)
+                        decisions[key] = solve_split(split, rooms, requirements.target_hz)
+                    designs.append(_judged(bare, queue, decisions[key], requirements))
     if not designs:
         raise DataError("there is nothing to combine", hint="lights and full models need a common clock multiple")
     return SearchResult(tuple(designs), _front(designs))
@@ -189,7 +206,7 @@ def _bare(
     latency = fixed_latency(
         engine, every.latency_cycles, int(full.cost.latency_cycles or 0), requirements.control_cycles
     )
-    cost = every.cost + full.cost
+    cost = together(every.cost, full.cost)
     buffer = None if buffer_cost is None else buffer_cost(engine)
     costs = (cost,) if buffer is None else (cost, buffer)
     return TwoStageDesign(
@@ -232,13 +249,10 @@ def _best_split(sample: TwoStageSample, escalated: float, space: SearchSpace, re
     return max(found, key=lambda pair: pair[0])[1]
 
 
-def _judged(
-    bare: TwoStageDesign, split: Split, queue: QueueResult, sample: TwoStageSample, requirements: Requirements
-) -> TwoStageDesign:
+def _judged(bare: TwoStageDesign, queue: QueueResult, decision: Decision, requirements: Requirements) -> TwoStageDesign:
     problems: tuple[str, ...] = ()
     if queue.overflow_per_object > requirements.max_overflow:
         problems = (_too_much(f"{queue.overflow_per_object:.2g}", requirements),)
-    decision = solve_split(split, sample.rooms(queue), requirements.target_hz)
     return replace(bare, queue=queue, decision=decision, problems=problems)
 
 

@@ -38,6 +38,14 @@ class LightCandidate:
 
 
 @dataclass(frozen=True, eq=False)
+class SmallerBudget:
+    """A latency budget below that of the requirements; FIFO and delay lines are shorter there."""
+
+    latency_budget_ns: float
+    buffer_cost: BufferCost | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class StudyInputs:
     """What is studied.
 
@@ -47,6 +55,7 @@ class StudyInputs:
     buffer_cost     FIFO and control; None: not counted
     rate_weights    False: rates are shares of the background
     remarks         sentences for the reader, put in front of the study's own
+    smaller_budgets for which the best design and the recommendation are wanted too
     """
 
     full: AloneModel
@@ -66,6 +75,7 @@ class StudyInputs:
     accept_shares: tuple[float, ...] = ACCEPT_SHARES
     seed: int = 0
     remarks: tuple[str, ...] = ()
+    smaller_budgets: tuple[SmallerBudget, ...] = ()
 
 
 def light_of(design: TwoStageDesign, inputs: StudyInputs) -> LightCandidate:

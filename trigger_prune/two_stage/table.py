@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trigger_prune.cost.hls.shared_error import SHARED_ERROR
 from trigger_prune.cost.report import HardwareReport
 from trigger_prune.physics.intervals import Estimate, clustered_fraction_estimate
 from trigger_prune.physics.rates import RateEstimate, find_threshold, sum_rate
@@ -54,28 +56,43 @@ class JudgedRow:
     used       of the resource that is to be small; None for a menu
     spread     half width of the 90 % interval of its logarithm; None where an estimate states no interval
     problems   why it cannot be built as required; empty where it can
+    shared     part of ``spread`` that the estimates of the full model have in common, whatever its reuse factor:
+               between two lines only the difference of theirs counts
     """
 
     row: ComparedRow
     used: int | None
     spread: float | None
     problems: tuple[str, ...]
+    shared: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
 class TableInputs:
-    """What all lines share: samples whose ``full`` scores are the reference's, and the seed of the bootstrap."""
+    """What all lines share: samples whose ``full`` scores are the reference's, and the seed of the bootstrap.
+
+    Every comparison is made once, also by copies of the object for another latency budget.
+    """
 
     validation: TwoStageSample
     test: TwoStageSample
     requirements: Requirements
     seed: int = 0
+    _losses: dict[tuple[bytes, TwoStageSample], PairedLoss] = field(default_factory=dict, repr=False)
 
     def loss(self, candidate: Ladder, test: TwoStageSample | None = None) -> PairedLoss:
         """Against the full model alone, both at exactly the target rate."""
         sample, needs = test or self.test, self.requirements
-        reference = single_ladder(sample, sample.full)
-        return paired_loss(sample, reference, candidate, needs.target_hz, needs.signal_name, seed=self.seed)
+        digest = hashlib.sha256()
+        for array in (candidate.row, candidate.score, candidate.probability):
+            digest.update(array.tobytes())
+        key = (digest.digest(), sample)
+        if key not in self._losses:
+            reference = single_ladder(sample, sample.full)
+            self._losses[key] = paired_loss(
+                sample, reference, candidate, needs.target_hz, needs.signal_name, seed=self.seed
+            )
+        return self._losses[key]
 
 
 def smallest_single(options: tuple[FullOption, ...], requirements: Requirements) -> tuple[SingleStage, FullOption]:
@@ -112,7 +129,9 @@ def single_row(model: AloneModel, table: TableInputs) -> JudgedRow:
         latency=stage.latency,
         note=_joined(_layout(stage, option), _slowest(model, stage, needs), model.note, *stage.problems),
     )
-    return JudgedRow(row, stage.resource_used, _spread(needs.resource, option.cost), stage.problems)
+    spread = _spread(needs.resource, option.cost)
+    shared = _shared(needs.resource, option.cost) if is_reference else 0.0
+    return JudgedRow(row, stage.resource_used, spread, stage.problems, shared)
 
 
 def menu_row(menu: MenuDecisions, table: TableInputs) -> JudgedRow:
@@ -157,7 +176,8 @@ def two_stage_row(
         buffer=design.buffer,
         latency=design.latency,
         note=_joined(
-            f"reuse factor {full.reuse_factor}, II {engine.ii_cycles} cycles, FIFO of {engine.fifo_depth}; "
+            f"reuse factor {full.reuse_factor}{_measured(full)}, II {engine.ii_cycles} cycles, FIFO of "
+            f"{engine.fifo_depth}; "
             f"{100 * share.value:.3g} +- {100 * share.error:.1g} % escalated, "
             f"{point.queue.overflow_per_object:.2g} of these lost",
             *design.problems,
@@ -165,13 +185,14 @@ def two_stage_row(
     )
     spreads = [_spread(needs.resource, light), _spread(needs.resource, full.cost)]
     sizes = [getattr(cost, needs.resource) or 0 for cost in (design.light.cost, full.cost)]
-    spread = None
+    spread, shared = None, 0.0
     if None not in spreads and design.resource_used:
         # the parts' errors are taken as independent
         spread = math.hypot(
             *((one or 0.0) * size / design.resource_used for one, size in zip(spreads, sizes, strict=True))
         )
-    return JudgedRow(row, design.resource_used, spread, design.problems)
+        shared = _shared(needs.resource, full.cost) * sizes[1] / design.resource_used
+    return JudgedRow(row, design.resource_used, spread, design.problems, shared)
 
 
 def threshold_alone(validation: TwoStageSample, scores: Floats, target_hz: float) -> float:
@@ -193,7 +214,12 @@ def _passing(test: TwoStageSample, passes: Bools, signal_name: str) -> tuple[Est
 
 def _layout(stage: SingleStage, option: FullOption) -> str:
     copies = "" if stage.every.copies == 1 else f", {stage.every.copies} copies"
-    return f"{option.strategy}, reuse factor {stage.reuse_factor}, II {option.cost.ii}{copies}"
+    return f"{option.strategy}, reuse factor {stage.reuse_factor}, II {option.cost.ii}{copies}{_measured(option)}"
+
+
+def _measured(option: FullOption) -> str:
+    """Said of a full model that reports of the user's are about, beside estimates."""
+    return f", measured: {option.cost.stage}" if "report" in option.cost.details else ""
 
 
 def _slowest(model: AloneModel, chosen: SingleStage, requirements: Requirements) -> str:
@@ -214,6 +240,12 @@ def _spread(resource: str, cost: HardwareReport) -> float | None:
     if low > 0:
         return math.log(high / low) / 2
     return None if cost.predicts is not None and getattr(cost, resource) else 0.0
+
+
+def _shared(resource: str, cost: HardwareReport) -> float:
+    """Part of ``_spread`` that an estimate at another reuse factor has in common; 0 where nothing is said of it."""
+    found = cost.details.get(SHARED_ERROR, {}).get(resource, 0.0)
+    return min(float(found), _spread(resource, cost) or 0.0)
 
 
 def _joined(*parts: str) -> str:

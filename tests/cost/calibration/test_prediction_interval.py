@@ -136,6 +136,22 @@ def test_zeros() -> None:
     assert ratio(prediction(100, 50)) == 0.5
 
 
+def test_a_large_quiet_site_does_not_speak_for_the_others() -> None:
+    """A sweep of 900 layers within 1 % beside two sites whose errors are spread by 40 %: their 90 % are inside."""
+    rng = np.random.default_rng(2)
+    sizes = {"sweep": (900, 0.01), "second": (40, 0.4), "third": (40, 0.4)}
+    found = [
+        prediction(1e5, 1e5 * math.exp(rng.normal(0, width)), name, f"{name}/{i}")
+        for name, (count, width) in sizes.items()
+        for i in range(count)
+    ]
+    low, high = interval(found)
+    inside = {name: np.mean([low <= ratio(one) <= high for one in found if one.project == name]) for name in sizes}
+    assert np.mean(list(inside.values())) >= 0.9
+    # one of three sites is quiet: the others must hold 85 % each, which takes 1.44 standard deviations
+    assert math.log(high) >= 1.3 * 0.4
+
+
 def test_the_many_layers_of_one_site_do_not_pass_for_many_sites() -> None:
     """A sweep of a hundred layers with small errors beside three of another site that are off by half."""
     sweep = [prediction(1000, 1000 + i % 10, "sweep", f"sweep/{i}") for i in range(100)]

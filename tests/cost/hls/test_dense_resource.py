@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,16 @@ from trigger_prune.cost.hls import dense_resource
 from trigger_prune.cost.hls.design import HlsLayer, HlsSetting, LayerEstimate, LayerSample
 from trigger_prune.cost.hls.memory import rom_bram18
 from trigger_prune.cost.hls.multiplier import dsp_per_multiplication
+from trigger_prune.cost.hls.resource_products import resource_products
 from trigger_prune.cost.hls.reuse_factor import valid_reuse_factors
+from trigger_prune.cost.hls.selector import selector_lut
 from trigger_prune.fixed_point import FixedPoint
 
 TABLE = Path(__file__).resolve().parents[4] / "shared" / "synthesis" / "dense_layers_wa_ntorc.csv"
 SETTING = HlsSetting("vivado_hls", "2020.1", "xcvu9p-flga2104-2-e", "virtexuplus", 5.0)
+VITIS = HlsSetting("vitis_hls", "2024.1", "xcvu13p-flga2577-2-e", "virtexuplus", 5.0)
 DATA = FixedPoint(16, 6)
+WIDE = np.full((16, 72), 7)
 
 
 def layer(n_in: int, n_out: int, reuse_factor: int, bits: int = 8, **more: object) -> HlsLayer:
@@ -99,9 +104,11 @@ def test_blocks_of_a_rom(rows: int, width: int, blocks: int):
 def test_fewer_weight_bits_or_a_larger_reuse_factor_never_cost_more_dsps_and_memory_stays():
     for factor in valid_reuse_factors(48, 16)[1:]:
         by_bits = [estimate(layer(48, 16, factor, bits)) for bits in range(2, 19)]
-        for quantity in ("lut", "ff", "dsp", "bram18"):
+        for quantity in ("ff", "dsp", "bram18"):
             values = [getattr(one, quantity) for one in by_bits]
             assert values == sorted(values), (factor, quantity)
+        for fewer, more in pairwise(by_bits):
+            assert fewer.lut <= more.lut or fewer.dsp < more.dsp, factor
     dsps = [estimate(layer(48, 16, factor)).dsp for factor in valid_reuse_factors(48, 16)[1:]]
     assert dsps == sorted(dsps, reverse=True)
 
@@ -132,21 +139,110 @@ def test_fit_finds_the_coefficients_that_made_the_samples():
 
 def test_what_the_samples_leave_open_is_taken_from_the_other_generation_unless_it_was_fitted_before():
     other = replace(SETTING, version="2019.1")
-    truth = {**dense_resource.DEFAULTS, "v2019_lut_read_select": 300.0, "v2019_lut_input": 40.0}
+    truth = {**dense_resource.DEFAULTS, "v2019_lut_index": 300.0, "v2019_lut_input": 40.0}
     samples = []
     for n_in in (16, 32, 64):
         for n_out in (8, 16, 48):
             for factor in valid_reuse_factors(n_in, n_out)[1:]:
                 this = layer(n_in, n_out, factor)
                 samples.append(LayerSample(this, other, dense_resource.predict(this, other, truth), "older"))
-                if factor > n_in:  # no selector of the input occurs in the newer reports
+                if factor <= n_in:  # no table of output indices occurs in the newer reports
                     samples.append(LayerSample(this, SETTING, dense_resource.predict(this, SETTING, truth), "newer"))
     fitted = dense_resource.fit(samples, dense_resource.DEFAULTS)
-    assert fitted["v2019_lut_read_select"] == pytest.approx(300, rel=0.1)
-    assert fitted["v2020_lut_read_select"] == fitted["v2019_lut_read_select"]
+    assert fitted["v2019_lut_index"] == pytest.approx(300, rel=0.1)
+    assert fitted["v2020_lut_index"] == fitted["v2019_lut_index"]
     assert fitted["v2020_lut_input"] == pytest.approx(15, rel=0.1)
-    before = {**dense_resource.DEFAULTS, "v2020_lut_read_select": 77.0}
-    assert dense_resource.fit(samples, before)["v2020_lut_read_select"] == 77.0
+    # Vitis HLS is not one of them
+    vitis = [name for name in fitted if name.startswith("vitis")]
+    assert vitis and all(fitted[name] == dense_resource.DEFAULTS[name] for name in vitis)
+    before = {**dense_resource.DEFAULTS, "v2020_lut_index": 77.0}
+    assert dense_resource.fit(samples, before)["v2020_lut_index"] == 77.0
+
+
+def vitis_layer(n_in: int, n_out: int, reuse_factor: int, bits: int = 8, **more: object) -> HlsLayer:
+    """8-bit inputs, an accumulator that keeps every bit."""
+    exact = FixedPoint(22, 8)
+    base = layer(n_in, n_out, reuse_factor, bits, input_type=FixedPoint(8, 2), accum_type=exact, output_type=exact)
+    return replace(base, **more)  # type: ignore[arg-type]
+
+
+def test_lut_of_vitis_by_hand():
+    # 16 x 64 at RF 8: 128 multipliers, 2 products an output and cycle: all are multiply-adds. Two inputs are read at a
+    # time, by selectors of 8 words: 36 LUT each. 16 inputs and 64 outputs of 32 and 18 LUT, control 100.
+    assert estimate(vitis_layer(16, 64, 8), VITIS).lut == 16 * 32 + 64 * 18 + 100 + 2 * 36
+    assert estimate(vitis_layer(16, 64, 8), VITIS).dsp == 128
+    # 64 x 32 at RF 16: 4 products an output: one goes with the accumulator, of the other three one is left in LUTs,
+    # of 8 x 8 bits at 0.62 LUT each, and added by 22 + 7 LUT. The last weight has 6 bits where weights are unknown.
+    full = np.full((32, 64), 100)
+    found = estimate(vitis_layer(64, 32, 16, weight=full), VITIS)
+    assert found.lut == pytest.approx(64 * 32 + 32 * 18 + 100 + 4 * 65 + 32 * (0.62 * 64 + 29))
+    assert found.dsp == 128 - 32
+    # 32 x 5 at RF 160: one multiplier, one selector of 32 inputs and one of 5 accumulators, table of output indices
+    found = estimate(vitis_layer(32, 5, 160), VITIS)
+    assert found.lut == pytest.approx(32 * 32 + 5 * 18 + 100 + 100 + 130 + 24)
+    assert found.dsp == 1
+
+
+def test_a_truncating_accumulator_keeps_products_in_luts():
+    short = FixedPoint(16, 8)
+    found = estimate(vitis_layer(16, 64, 8, accum_type=short, output_type=short, weight=np.full((64, 16), 100)), VITIS)
+    assert found.dsp == 0
+    assert found.lut == pytest.approx(16 * 32 + 64 * 18 + 100 + 2 * 36 + 128 * (0.62 * 64 + 23))
+
+
+def test_wide_products_of_vitis_take_dsps_and_adders():
+    wide = FixedPoint(16, 6)
+    exact = FixedPoint(30, 8)
+    found = estimate(vitis_layer(16, 64, 8, input_type=wide, accum_type=exact, output_type=exact), VITIS)
+    assert found.dsp == 128
+    assert found.lut == pytest.approx(16 * 32 + 64 * 18 + 100 + 2 * 36 + 128 * 37)
+
+
+def test_luts_fall_with_the_reuse_factor_until_selectors_outweigh_multipliers():
+    lut = [estimate(vitis_layer(64, 32, factor), VITIS).lut for factor in (2, 4, 8, 16, 32, 256)]
+    assert lut[:-1] == sorted(lut[:-1], reverse=True) and lut[-1] > lut[-2]
+    # csynth counts a selector by its words, not by their bits: halving the word changes nothing of it
+    narrow = vitis_layer(64, 32, 512, 8, input_type=FixedPoint(4, 2))
+    assert estimate(narrow, VITIS).lut == estimate(vitis_layer(64, 32, 512), VITIS).lut
+
+
+@pytest.mark.parametrize(
+    ("words", "version", "part", "lut"),
+    [
+        (1, "2024.1", "xcvu13p", 0),
+        (16, "2023.2", "xcvu13p", 65),
+        (24, "2020.1", "xcvu13p", 97.5),
+        (512, "2020.1", "xc7vx690t", 2736),
+        (5, "2019.2", "xcu250", 273),
+        (128, "2019.2", "xcu250", 273),
+        (64, "2019.1", "xc7vx690t", 25),
+    ],
+)
+def test_selectors(words: int, version: str, part: str, lut: float):
+    assert selector_lut(words, HlsSetting("vitis_hls", version, part, "", 5.0)) == lut
+
+
+def test_dsps_of_narrow_products_in_vitis_are_no_certain_number():
+    this = vitis_layer(64, 32, 16, weight=np.full((32, 64), 100))
+    assert dense_resource.declared_spread(this, VITIS)["dsp"] == (0, pytest.approx(128 / 96))
+    wide = replace(this, input_type=FixedPoint(16, 6))
+    assert dense_resource.declared_spread(wide, VITIS)["dsp"] == (1, 1)
+    assert dense_resource.declared_spread(this, SETTING) == {}
+    in_fabric = replace(VITIS, forced_multiplier="fabric")
+    assert estimate(this, in_fabric).dsp == 0 and "dsp" not in dense_resource.declared_spread(this, in_fabric)
+
+
+def test_products_seen_in_generated_rtl():
+    # 72 inputs (3 x 3 x 8), 16 outputs, RF 4, 4 x 4 bits: 161 multiply-adds and 127 multipliers
+    four, wide = FixedPoint(4, 3), FixedPoint(16, 14)
+    this = vitis_layer(72, 16, 4, 4, input_type=four, weight_type=four, accum_type=wide, output_type=wide)
+    found = resource_products(this, VITIS, dense_resource.multiplier_widths(replace(this, weight=WIDE), VITIS))
+    assert (found.dsp, found.in_lut) == (pytest.approx(161, abs=1), pytest.approx(127, abs=1))
+    # 45 inputs, 6 outputs, RF 45, 6 x 6 bits: 6 multiply-adds
+    six, sum_type = FixedPoint(6, 0), FixedPoint(19, 7)
+    this = vitis_layer(45, 6, 45, 6, input_type=six, weight_type=six, accum_type=sum_type, output_type=sum_type)
+    found = resource_products(this, VITIS, dense_resource.multiplier_widths(this, VITIS))
+    assert (found.dsp, found.in_lut) == (6, 0)
 
 
 @pytest.mark.skipif(not TABLE.is_file(), reason="the public synthesis tables are not beside this checkout")

@@ -251,8 +251,9 @@ def test_errors_are_those_of_like_designs() -> None:
     assert network.error_family(plain) == "network"
     others = (
         replace(plain, setting=replace(SETTING, io_type="io_stream")),
-        replace(plain, layers=(dense("a", 4, 8, strategy="resource"), *plain.layers[1:])),
         replace(plain, layers=(*plain.layers, HlsLayer("c", "conv1d", 5, 2, SIGNED, SIGNED))),
         replace(plain, layers=(*plain.layers, HlsLayer("c", "add", 5, 5, SIGNED, SIGNED))),
     )
-    assert [network.error_family(design) for design in others] == ["network_other"] * 4
+    assert [network.error_family(design) for design in others] == ["network_other"] * 3
+    in_memory = replace(plain, layers=(dense("a", 4, 8, strategy="resource"), *plain.layers[1:]))
+    assert network.error_family(in_memory) == "network_resource"

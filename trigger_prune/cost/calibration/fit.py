@@ -10,10 +10,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from trigger_prune.cost.calibration.prediction_interval import spread_of
+from trigger_prune.cost.calibration.prediction_interval import COVERAGE, spread_of
 from trigger_prune.cost.calibration.predictions import Prediction, by_quantity, errors_of, predict_samples, tool_name
 from trigger_prune.cost.calibration.refine import RATIO_FAMILY, RATIO_PRIOR
 from trigger_prune.cost.calibration.residuals import PRIOR_COUNT
+from trigger_prune.cost.calibration.reuse_ratios import ratio_spread
 from trigger_prune.cost.calibration.samples import Origin, Samples, VsynthPair, digest
 from trigger_prune.cost.hls import feasibility, network
 from trigger_prune.cost.hls.calibration import Calibration
@@ -77,20 +78,22 @@ def calibrate(samples: Samples, date: str, progress: Progress = lambda text: Non
             coverage = errors_of(chosen).coverage
             if coverage == coverage:
                 tables[f"{family}, project held out"][quantity]["coverage_by_other_projects"] = round(coverage, 4)
-    return Calibration(fitted.families, spreads(by_network, by_project), provenance(samples, date), tables)
+    spread = spreads(by_network, by_project) | ratio_spread(samples, by_project)
+    return Calibration(fitted.families, spread, provenance(samples, date), tables)
 
 
 def spreads(
-    by_network: Iterable[Prediction], by_project: Iterable[Prediction]
+    by_network: Iterable[Prediction], by_project: Iterable[Prediction], coverage: float = COVERAGE
 ) -> dict[str, dict[str, tuple[float, float]]]:
-    """Factors of 90 % by family, for projects to come: found on errors of projects that the fit had not seen.
+    """Factors of ``coverage`` (90 %) by family, for projects to come: found on errors of projects that the fit had not
+    seen.
 
     ``by_network`` is used for what has no estimate at all without its own project.
     """
     unseen = list(by_project)
     known = {(p.fingerprint, p.name, p.quantity) for p in unseen}
     found = [*unseen, *(p for p in by_network if (p.fingerprint, p.name, p.quantity) not in known)]
-    return {family: spread_of(chosen) for family, chosen in by_family(found).items()}
+    return {family: spread_of(chosen, coverage) for family, chosen in by_family(found).items()}
 
 
 def with_intervals(
@@ -98,6 +101,7 @@ def with_intervals(
     by_network: Sequence[Prediction],
     by_project: Sequence[Prediction],
     left_out: Literal["network", "project"] = "network",
+    coverage: float = COVERAGE,
 ) -> list[Prediction]:
     """Held-out predictions with the interval that they would have got without the errors of their own network, or of
     their whole project; none where no others are left."""
@@ -114,7 +118,7 @@ def with_intervals(
         return [p for p in errors if getattr(p, left_out) != group]
 
     without = {
-        group: spreads(others(by_network, group), others(by_project, group))
+        group: spreads(others(by_network, group), others(by_project, group), coverage)
         for group in sorted({group_of(prediction) for prediction in chosen})
     }
     found = []

@@ -10,7 +10,9 @@ few of them. Two recipes, by their number K alone:
 * with fewer, the prediction interval of a nested random effects model: log(truth / estimate) is the sum of a project's,
   a network's and a design's deviation, all of mean 0. Mean squares of the nested levels give the variance of the next
   design of the next project, Satterthwaite's (1946) formula its degrees of freedom, Student's t the quantile. Where
-  projects differ little the many designs speak, where they differ much only the few projects do.
+  projects differ little the many designs speak, where they differ much only the few projects do. The model takes every
+  project to scatter alike; a large and quiet one would speak for the others. So the interval holds at least
+  ``coverage`` of the errors that were seen, every project weighing the same.
 """
 
 from __future__ import annotations
@@ -52,20 +54,34 @@ def spread_of(predictions: Sequence[Prediction], coverage: float = COVERAGE) -> 
 def interval(predictions: Sequence[Prediction], coverage: float = COVERAGE) -> tuple[float, float]:
     """Factors that enclose ``coverage`` of truth / estimate in the next project."""
     nested = _nested(predictions)
-    enough = len(nested) >= _ENOUGH_PROJECTS
-    half = min((conformal_half_width if enough else random_effects_half_width)(nested, coverage), _AT_MOST)
+    if len(nested) >= _ENOUGH_PROJECTS:
+        half = conformal_half_width(nested, coverage)
+    else:
+        half = max(random_effects_half_width(nested, coverage), _seen_half_width(nested, coverage, 0))
+    half = min(half, _AT_MOST)
     if sum(map(len, nested)) < _HARDLY_ANY and predictions[0].quantity in _VARYING:
         half = max(half, _AT_LEAST)
     return math.exp(-half), math.exp(half)
 
 
+def widest_seen_half_width(predictions: Sequence[Prediction], coverage: float = COVERAGE) -> float:
+    """Half width in the logarithm that holds ``coverage`` of the errors of every project: for errors that so few
+    projects tell of that the next one may be as bad as the worst."""
+    return max(_seen_half_width([project], coverage, 0) for project in _nested(predictions))
+
+
 def conformal_half_width(nested: Nested, coverage: float) -> float:
     """Half width in the logarithm by hierarchical conformal prediction; infinite when there are too few projects."""
+    return _seen_half_width(nested, coverage, 1)
+
+
+def _seen_half_width(nested: Nested, coverage: float, unseen: int) -> float:
+    """Quantile of the size of the errors, every project and ``unseen`` ones with infinite errors weighing the same."""
     scores, weights = [], []
     for project in nested:
         for network in project:
             scores.append(np.abs(network))
-            weights.append(np.full(len(network), 1 / ((len(nested) + 1) * len(project) * len(network))))
+            weights.append(np.full(len(network), 1 / ((len(nested) + unseen) * len(project) * len(network))))
     values, weight = np.concatenate(scores), np.concatenate(weights)
     order = np.argsort(values, kind="stable")
     index = int(np.searchsorted(np.cumsum(weight[order]), coverage - 1e-12))

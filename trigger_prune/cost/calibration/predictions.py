@@ -59,7 +59,7 @@ def layer_predictions(sample: LayerSample, origin: Origin, calibration: Calibrat
     """Every quantity of a layer that is both estimated and measured. Raises CostError for one without formulas."""
     family = family_of(sample.layer)
     estimate = predict_layer(sample.layer, sample.setting, calibration)
-    ranges = intervals(estimate, spread_of_layer(sample.layer, calibration))
+    ranges = intervals(estimate, spread_of_layer(sample.layer, sample.setting, calibration))
     return [
         Prediction(
             family,

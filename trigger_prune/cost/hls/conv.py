@@ -10,7 +10,7 @@ output in io_parallel):
 * io_parallel: P x II of the product, plus its depth; a selector picks the window out of the array. With hls4ml's
   parallelisation factor F there are P / F steps, and F products that share one memory of weights.
 * DSP and block RAM are those of the product.
-* LUT and FF (resource): the terms of ``dense_resource``, with coefficients of their own.
+* LUT and FF (resource): inputs, outputs, multipliers and selectors, with coefficients of their own.
 
 Fitted on the modules of Keb-L/hls4ml-data (2-d, 2019.2.1) and N-TORC (1-d, 2019.1). The kernel-window implementation of
 hls4ml before 0.5 (``implementation="kernel_window"``) keeps the window in registers: more FF, one more cycle, and one
@@ -52,6 +52,8 @@ DEFAULTS: Mapping[str, float] = {
 }
 """Start values where a ``fit`` exists; a fit that leaves a project out has not seen it."""
 _FIFO_BITS = 1024
+_REFERENCE_WIDTH = 16.0
+"""The coefficients are those of 16-bit data, which all reports have."""
 
 
 def positions(layer: HlsLayer, setting: HlsSetting) -> int:
@@ -162,8 +164,20 @@ def _window_blocks(layer: HlsLayer) -> int:
     return n_in if _kernel_window(layer) and deep else 0
 
 
-def _lut_terms(layer: HlsLayer, setting: HlsSetting) -> list[float]:
-    return dense_resource.lut_terms(layer, setting)[: len(LUT_TERMS)]
+def _lut_terms(layer: HlsLayer, _: HlsSetting) -> list[float]:
+    n_in, n_out = multiplication_size(layer)
+    factor = min(layer.reuse_factor, n_in * n_out)
+    count = dense_resource.multipliers(layer)
+    accumulator = (layer.accum_type or layer.output_type).width / _REFERENCE_WIDTH
+    words = 2 ** max(n_out - 1, 1).bit_length() if factor > 2 * n_in else 0
+    return [
+        n_in,
+        n_out,
+        count * accumulator,
+        count * layer.input_type.width / _REFERENCE_WIDTH if factor < n_in else 0.0,
+        count * words * accumulator,
+        1.0 if factor > n_in else 0.0,
+    ]
 
 
 def _ff_terms(layer: HlsLayer, setting: HlsSetting) -> list[float]:

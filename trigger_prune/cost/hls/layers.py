@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 
 from trigger_prune.cost.hls.calibration import Calibration
 from trigger_prune.cost.hls.design import HlsLayer, HlsSetting, LayerEstimate
@@ -67,7 +68,7 @@ def predict_layer(layer: HlsLayer, setting: HlsSetting, calibration: Calibration
     return estimate
 
 
-def spread_of_layer(layer: HlsLayer, calibration: Calibration) -> dict[str, tuple[float, float]]:
+def spread_of_layer(layer: HlsLayer, setting: HlsSetting, calibration: Calibration) -> dict[str, tuple[float, float]]:
     """Factors by quantity that enclose 90 % of the truth.
 
     Those of convolutions were found on weights in memory: of constant ones the wider of theirs and those of dense
@@ -80,14 +81,22 @@ def spread_of_layer(layer: HlsLayer, calibration: Calibration) -> dict[str, tupl
         return dict(getattr(module, "DECLARED_SPREAD", dict.fromkeys(_VARYING, UNKNOWN)))
     if layer.strategy == "resource_unrolled" and layer.n_weights:
         # Costed by the formulas of strategy resource, of which alone there are reports.
-        widest = {name: spread.get(name, UNKNOWN) for name in _VARYING}
-        spread |= {name: (min(low, UNKNOWN[0]), max(high, UNKNOWN[1])) for name, (low, high) in widest.items()}
-    if family != "conv":
-        return spread
-    from trigger_prune.cost.hls import conv, dense_latency
+        spread = _wider(spread, dict.fromkeys(_VARYING, UNKNOWN))
+    from trigger_prune.cost.hls import conv, dense_latency, dense_resource
 
-    if conv.has_constant_weights(layer):
-        for quantity, (low, high) in calibration.spread.get(dense_latency.FAMILY, {}).items():
-            own = spread.get(quantity, (low, high))
-            spread[quantity] = (min(low, own[0]), max(high, own[1]))
+    constant = family == conv.FAMILY and conv.has_constant_weights(layer)
+    if constant:
+        spread = _wider(spread, calibration.spread.get(dense_latency.FAMILY, {}))
+    elif family in (conv.FAMILY, dense_resource.FAMILY) and layer.reuse_factor > 1:
+        spread = _wider(spread, dense_resource.declared_spread(layer, setting))
     return spread
+
+
+def _wider(
+    first: Mapping[str, tuple[float, float]], second: Mapping[str, tuple[float, float]]
+) -> dict[str, tuple[float, float]]:
+    both = {**second, **first}
+    for quantity in first.keys() & second.keys():
+        low, high = second[quantity]
+        both[quantity] = (min(low, both[quantity][0]), max(high, both[quantity][1]))
+    return both

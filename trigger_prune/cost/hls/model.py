@@ -19,9 +19,10 @@ from trigger_prune.cost.hls.design import HlsDesign, LayerEstimate
 from trigger_prune.cost.hls.features import weight_features
 from trigger_prune.cost.hls.from_spec import HLS_VERSION, design_from_spec
 from trigger_prune.cost.hls.layers import family_of, spread_of_layer
-from trigger_prune.cost.hls.network import FAMILY, OTHER_FAMILY, error_family, predict_design
+from trigger_prune.cost.hls.network import FAMILY, error_family, predict_design
 from trigger_prune.cost.hls.operators import uncertainty_ns
 from trigger_prune.cost.hls.products import products
+from trigger_prune.cost.hls.shared_error import SHARED_ERROR, shared_errors
 from trigger_prune.cost.network import NetworkSpec
 from trigger_prune.cost.report import Available, CostStage, HardwareReport, LayerCost
 from trigger_prune.parts import find_part
@@ -30,7 +31,7 @@ from trigger_prune.target import Target
 if TYPE_CHECKING:
     from torch import nn
 
-TOOL_VERSION = "3"
+TOOL_VERSION = "4"
 """Changes with every change of the formulas, so that stored reports are not mixed."""
 
 QUANTITIES = tuple(f.name for f in fields(LayerEstimate))
@@ -90,13 +91,14 @@ class HlsAnalyticCost:
                     bram18=_rounded(estimate.bram18),
                     latency_cycles=_rounded(estimate.latency_cycles),
                     ii=_rounded(estimate.ii),
-                    interval_90=intervals(estimate, spread_of_layer(layer, self.calibration)),
+                    interval_90=intervals(estimate, spread_of_layer(layer, setting, self.calibration)),
                 )
                 for layer, estimate in zip(design.layers, layers, strict=True)
             ),
             details={
                 **_reuse_details(design),
                 **_product_details(design, self.calibration),
+                **_shared_error_details(design, layers, total, self.calibration),
                 "note": "estimate of the csynth report by formula; no tool was run",
                 "hls_tool": setting.tool,
                 "hls_version": setting.version,
@@ -126,10 +128,18 @@ def _reuse_details(design: HlsDesign) -> dict[str, Any]:
 
 
 def _product_details(design: HlsDesign, calibration: Calibration) -> dict[str, Any]:
-    """Which products each layer of constant weights makes in DSPs, and which in LUTs."""
+    """Which products each layer makes in DSPs, and which in LUTs."""
     found = {layer.name: products(layer, design.setting, calibration) for layer in design.layers}
     stated = {name: vars(each) for name, each in found.items() if each is not None and each.dsp + each.lut}
     return {"products": stated} if stated else {}
+
+
+def _shared_error_details(
+    design: HlsDesign, layers: Sequence[LayerEstimate], total: LayerEstimate, calibration: Calibration
+) -> dict[str, Any]:
+    """What of the interval cancels against another estimate of the network: for whoever compares two designs."""
+    found = shared_errors(design, layers, total, calibration)
+    return {SHARED_ERROR: found} if found else {}
 
 
 def intervals(estimate: LayerEstimate, spread: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
@@ -161,9 +171,9 @@ def design_intervals(
     spread = calibration.spread.get(FAMILY, {})
     if error_family(design) == FAMILY:
         return intervals(total, spread)
-    result = intervals(total, {**spread, **calibration.spread.get(OTHER_FAMILY, {})})
+    result = intervals(total, {**spread, **calibration.spread.get(error_family(design), {})})
     parts = [
-        intervals(estimate, spread_of_layer(layer, calibration))
+        intervals(estimate, spread_of_layer(layer, design.setting, calibration))
         for layer, estimate in zip(design.layers, layers, strict=True)
     ]
     for name, (low, high) in result.items():

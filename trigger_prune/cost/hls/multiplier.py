@@ -14,7 +14,9 @@ from __future__ import annotations
 
 from trigger_prune.cost.hls.design import HlsSetting
 
-_WIDE_PORT = {"virtexuplus": 27, "kintexuplus": 27, "zynquplus": 27, "virtexu": 27, "kintexu": 27}
+ULTRASCALE_PORT = 27
+"""Bits of the wider input of a DSP48E2."""
+_WIDE_PORT = dict.fromkeys(("virtexuplus", "kintexuplus", "zynquplus", "virtexu", "kintexu"), ULTRASCALE_PORT)
 _NARROW_PORT = 18
 _WIDE_PORT_7_SERIES = 25
 
@@ -39,7 +41,7 @@ def wide_port(setting: HlsSetting) -> int:
     ultrascale = family in _WIDE_PORT or (
         not family and setting.part.lower().startswith(("xcu", "xcvu", "xcku", "xczu"))
     )
-    return 27 if ultrascale else _WIDE_PORT_7_SERIES
+    return ULTRASCALE_PORT if ultrascale else _WIDE_PORT_7_SERIES
 
 
 def _slices(width: int, port: int) -> int:

@@ -35,9 +35,13 @@ DEFAULTS: Mapping[str, float] = {
     "control_lut": 18.0,
     "control_lut_per_ii": 5.1,
 }
+RESOURCE_FAMILY = "network_resource"
+"""Of the errors of dense layers in io_parallel of which some have another strategy than latency. The public reports
+hold no such network: then those of its layers count, and those of ``network`` for what lies between."""
 OTHER_FAMILY = "network_other"
-"""Of the errors of designs that are not dense layers of strategy latency in io_parallel: reported apart."""
+"""Of the errors of all other designs, as networks with convolutions: reported apart."""
 _ACTIVATIONS = ("relu", "linear", "sigmoid", "tanh", "softmax", "batchnorm")
+_DENSE_NETWORK = ("dense", *_ACTIVATIONS)
 _ELEMENTWISE = ("relu", "linear", "sigmoid", "tanh", "batchnorm")
 _WHOLE_INPUT = ("dense", "global_pool", "softmax")
 _QUANTITIES = ("lut", "ff", "dsp", "bram18", "latency_cycles", "ii")
@@ -67,11 +71,12 @@ def is_dataflow(design: HlsDesign) -> bool:
 
 def error_family(design: HlsDesign) -> str:
     """Whose errors an estimate of ``design`` has: ``network`` for dense layers of strategy latency and activations in
-    io_parallel, which nearly all reports are of; ``network_other`` for the rest."""
-    plain = design.setting.io_type == "io_parallel" and all(
-        layer.kind in _ACTIVATIONS or (layer.kind == "dense" and layer.strategy == "latency") for layer in design.layers
-    )
-    return FAMILY if plain else OTHER_FAMILY
+    io_parallel, which nearly all reports are of; ``network_resource`` for other strategies; ``network_other`` for the
+    rest."""
+    if design.setting.io_type != "io_parallel" or any(layer.kind not in _DENSE_NETWORK for layer in design.layers):
+        return OTHER_FAMILY
+    latency = all(layer.strategy == "latency" for layer in design.layers if layer.kind == "dense")
+    return FAMILY if latency else RESOURCE_FAMILY
 
 
 def alive_outputs(design: HlsDesign) -> tuple[int, ...]:

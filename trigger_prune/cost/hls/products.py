@@ -1,4 +1,4 @@
-"""Where the products with constant weights are made: in DSPs, or in LUTs by a multiplier or an adder.
+"""Where the products of a layer are made: in DSPs, or in LUTs by a multiplier or an adder.
 
 Fewer bits may move a product from a DSP into LUTs, as the compiler does: below a width it takes no DSP, and a constant
 that is left with two digits is an adder. Then LUTs rise while DSPs fall. Nothing else makes the LUTs of a layer rise by
@@ -12,18 +12,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trigger_prune.cost.hls import conv, dense_latency
+from trigger_prune.cost.hls import conv, dense_latency, dense_resource
 from trigger_prune.cost.hls.calibration import Calibration
 from trigger_prune.cost.hls.design import HlsLayer, HlsSetting
 from trigger_prune.cost.hls.features import ADDER, MULTIPLIER, stated_counts, weight_table
 from trigger_prune.cost.hls.layers import family_of
 from trigger_prune.cost.hls.multiplier import dsp_per_multiplication
+from trigger_prune.cost.hls.resource_products import resource_products
 from trigger_prune.cost.report import HardwareReport
 
 
 @dataclass(frozen=True)
 class Products:
-    """Distinct products of a layer: equal ones (same input, same constant) are made once.
+    """Products of a layer. Of constant weights the distinct ones: equal ones (same input, same constant) are made once.
+    Of weights in memory the multipliers, each of which makes many products in turn.
 
     dsp       made in DSPs (at a reuse factor above 1 they share them: then DSPs are fewer)
     lut       made in LUTs, by a multiplier or, from two digits, by an adder; powers of two cost nothing
@@ -36,8 +38,10 @@ class Products:
 
 
 def products(layer: HlsLayer, setting: HlsSetting, calibration: Calibration) -> Products | None:
-    """Products of a layer whose weights are constants of the source; None for any other, and for unknown weights."""
+    """Products of a matrix product; None for any other layer, and where the weights are constants that are unknown."""
     family = family_of(layer)
+    if layer.n_weights and layer.reuse_factor > 1 and layer.strategy in ("resource", "resource_unrolled"):
+        return _in_memory(layer, setting, calibration)
     if family == conv.FAMILY and conv.has_constant_weights(layer):
         layer = conv.matrix_product(layer)
     elif family != dense_latency.FAMILY:
@@ -56,6 +60,14 @@ def products(layer: HlsLayer, setting: HlsSetting, calibration: Calibration) -> 
         lut=adders + sum(number for width, number in widths.items() if width not in in_dsp),
         lut_each=round(max(each, default=0.0), 1),
     )
+
+
+def _in_memory(layer: HlsLayer, setting: HlsSetting, calibration: Calibration) -> Products:
+    widths = dense_resource.multiplier_widths(layer, setting)
+    found = resource_products(layer, setting, widths)
+    parameters = calibration.parameters(dense_resource.FAMILY, dense_resource.DEFAULTS)
+    each = dense_resource.lut_of_product(layer, setting, found, parameters)
+    return Products(dsp=found.dsp, lut=found.in_lut, lut_each=round(each, 1))
 
 
 def moved_to_lut(before: HardwareReport, after: HardwareReport) -> tuple[str, ...]:

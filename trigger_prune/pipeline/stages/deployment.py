@@ -331,5 +331,5 @@ COST: Stage[MeasuredCosts] = Stage(
     load=_load_cost,
     files=_hls_tool_files,
     tools=("alkaid", "pyosys", "onnxruntime"),
-    version=2,
+    version=3,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,14 @@ from trigger_prune.pipeline.stages.training import (
     model_files,
 )
 from trigger_prune.prune.inputs import DroppedInput
+from trigger_prune.prune.laid_out import shrink_laid_out
 from trigger_prune.prune.measured import PruneResult
 from trigger_prune.prune.refine.after_pruning import refine_result
 from trigger_prune.prune.start import prune
 from trigger_prune.prune.trial import FailedTrial, PruneTrial
 from trigger_prune.prune.trial_files import TRIALS, save_trials
 from trigger_prune.quantize.checkpoint import load_network, save_network
-from trigger_prune.structure.shrink.quantised import ShrunkNetwork, shrink_network
+from trigger_prune.structure.shrink.quantised import ShrunkNetwork
 from trigger_prune.target import LayerLayout
 from trigger_prune.train.history import FitHistory
 
@@ -88,7 +89,7 @@ def _compute_prune(context: StageContext) -> Any:
                 on_point=lambda point: tracker.advance(1, cost=round(point.cost), merit=point.validation_merit),
                 on_trial=setup.report,
             )
-    shrunk = shrink_network(result.network)
+    shrunk, _ = shrink_laid_out(result.network, replace(setup.inputs.target, layers=result.chosen.layouts))
     for remark in shrunk.remarks:
         context.progress.note(remark)
     names = context.result("load").train.feature_names
@@ -151,5 +152,5 @@ PRUNE: Stage[Any] = Stage(
     load=_load_pruned,
     files=model_files,
     tools=("torch", "alkaid", "pyosys"),
-    version=5,
+    version=6,
 )

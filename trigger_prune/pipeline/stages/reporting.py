@@ -28,6 +28,7 @@ from trigger_prune.pipeline.stages.objective import objective_result
 from trigger_prune.pipeline.stages.pruning import Pruned
 from trigger_prune.pipeline.stages.rtl_project import RtlFiles
 from trigger_prune.pipeline.stages.training import model_files, trained_float_model
+from trigger_prune.pipeline.stages.two_stage_report import publish_report
 from trigger_prune.quantize.describe import describe_network
 from trigger_prune.quantize.layers import QuantConv1d, QuantConv2d, QuantLinear, weight_layers
 from trigger_prune.quantize.weights_only import is_weights_only, weight_counts
@@ -275,7 +276,8 @@ REPORT: Stage[Any] = Stage(
     save=_save,
     load=_load,
     publish=lambda folder, out: [
-        copy_atomically(folder / name, out / name) for name in ("report.html", "summary.json")
+        publish_report(folder, out),
+        copy_atomically(folder / "summary.json", out / "summary.json"),
     ],
     files=model_files,
     tools=("matplotlib",),

@@ -32,12 +32,15 @@ from trigger_prune.pipeline.stages.training import (
 from trigger_prune.pipeline.stages.trigger import network_scores
 from trigger_prune.pipeline.stages.two_stage_costs import CONTROL_CYCLES, Costs
 from trigger_prune.pipeline.stages.two_stage_lights import FOLDER, LIGHTS
+from trigger_prune.pipeline.stages.two_stage_report import refresh_report
 from trigger_prune.pipeline.stages.two_stage_setup import (
     Rows,
     beam_of,
     check_signal,
+    check_two_stage,
     comparator,
     full_model,
+    full_report_paths,
     menu_decisions,
     multiplicity,
     resource_limits,
@@ -47,24 +50,27 @@ from trigger_prune.pipeline.stages.two_stage_setup import (
 )
 from trigger_prune.prune.trial_files import write_table
 from trigger_prune.quantize.weights_only import is_weights_only
-from trigger_prune.report.two_stage_page import add_to_report, write_two_stage_page
+from trigger_prune.report.two_stage_page import write_two_stage_page
 from trigger_prune.two_stage.figures import findings_from_dict, findings_to_dict
 from trigger_prune.two_stage.findings import TwoStageFindings
-from trigger_prune.two_stage.flat import comparison_table, design_table, single_table
+from trigger_prune.two_stage.flat import budget_table, comparison_table, design_table, single_table
+from trigger_prune.two_stage.full_reports import report_files
 from trigger_prune.two_stage.models.light_inputs import FullModel
 from trigger_prune.two_stage.models.light_model import LightModel
 from trigger_prune.two_stage.options import LightOption
 from trigger_prune.two_stage.sample import TwoStageSample
 from trigger_prune.two_stage.search import Requirements
 from trigger_prune.two_stage.study import run_study
-from trigger_prune.two_stage.study_inputs import LightCandidate, StudyInputs
+from trigger_prune.two_stage.study_inputs import LightCandidate, SmallerBudget, StudyInputs
 from trigger_prune.two_stage.table import AloneModel, Floats
 
 FINDINGS, PAGE = "two_stage.json", "two_stage.html"
-REPORT = "report.html"
-"""Of ``trigger-prune run``, in the output folder."""
-
-TABLES = {"comparison": comparison_table, "designs": design_table, "single_stages": single_table}
+TABLES = {
+    "comparison": comparison_table,
+    "designs": design_table,
+    "single_stages": single_table,
+    "budgets": budget_table,
+}
 """Files of the folder ``two_stage``."""
 
 Pair = tuple[Floats, Floats]
@@ -86,7 +92,8 @@ def study_inputs(context: StageContext) -> StudyInputs:
     full, lights = full_model(context, goal.score), context.result("lights")
     assert isinstance(full.network, fx.GraphModule)
     costs, name = Costs.of(context), _full_name(context)
-    fulls = costs.engines(name, full.network)
+    measured = costs.full(name, full.network, full_report_paths(config, context.project_dir))
+    fulls = measured.options
     light_costs = {light.name: costs.light(light.network) for light in lights}
     rows = [Rows.of(part, goal, section.signal is not None) for part in (events.validation, events.test)]
     scores = _scores(context, full)
@@ -101,6 +108,10 @@ def study_inputs(context: StageContext) -> StudyInputs:
         resource=section.resource,
         budget=budget,
     )
+    buffers = {
+        budget: costs.buffer(full.network, goal.score, lights, light_costs, budget)
+        for budget in (section.latency_budget_ns, *section.smaller_budgets_ns)
+    }
     return StudyInputs(
         full=AloneModel("full", name, *scores, fulls),
         pruned=None if section.full == "deployed" else _pruned(context, goal.score, costs),
@@ -115,9 +126,10 @@ def study_inputs(context: StageContext) -> StudyInputs:
         fifo_depths=tuple(section.fifo_depths),
         max_loss=section.max_loss,
         rate_weights=events.train.rate_weights,
-        buffer_cost=costs.buffer(full.network, goal.score, lights, light_costs),
+        buffer_cost=buffers[section.latency_budget_ns],
         seed=config.seed,
-        remarks=(*remarks, *_remarks(section.multiplicity is None, events.train.rate_weights)),
+        remarks=(*measured.remarks, *remarks, *_remarks(section.multiplicity is None, events.train.rate_weights)),
+        smaller_budgets=tuple(SmallerBudget(budget, buffers[budget]) for budget in section.smaller_budgets_ns),
     )
 
 
@@ -185,18 +197,24 @@ def _load(folder: Path) -> TwoStageFindings:
 
 def _publish(folder: Path, out: Path) -> list[Path]:
     """File by file: the light models and the firmware stand in the same folder. The section goes into the project's
-    report too, where there is one."""
-    add_to_report(_load(folder), out / REPORT)
-    return [
+    report too, where there is one of the same state of the project."""
+    copied = [
         copy_atomically(path, out / FOLDER / path.name)
         for path in sorted((folder / FOLDER).iterdir())
         if path.is_file()
     ]
+    refresh_report(out)
+    return copied
 
 
 def two_stage_stage_files(project: LoadedProject) -> list[Path]:
     """Files that decide which networks there are."""
     return [*model_files(project), *two_stage_files(project)]
+
+
+def _files(project: LoadedProject) -> list[Path]:
+    check_two_stage(project.config, project.project_dir)
+    return [*two_stage_stage_files(project), *report_files(full_report_paths(project.config, project.project_dir))]
 
 
 TWO_STAGE: Stage[Any] = Stage(
@@ -219,8 +237,9 @@ TWO_STAGE: Stage[Any] = Stage(
     save=_save,
     load=_load,
     publish=_publish,
-    files=two_stage_stage_files,
+    files=_files,
     tools=("torch", "scipy", "hls4ml", "matplotlib"),
+    version=3,
 )
 
 TWO_STAGE_STAGES: tuple[Stage[Any], ...] = (

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from torch import fx
 
@@ -14,9 +15,11 @@ from trigger_prune.cost.report import HardwareReport
 from trigger_prune.physics.scores import Score
 from trigger_prune.pipeline.stage import StageContext
 from trigger_prune.pipeline.stages.two_stage_setup import clock_multiples, multiplicity
+from trigger_prune.quantize.describe import describe_network
 from trigger_prune.target import Target
 from trigger_prune.two_stage.buffer import BufferShape, buffer_cost
 from trigger_prune.two_stage.firmware.cycle_model import FirmwareTiming
+from trigger_prune.two_stage.full_reports import MeasuredOptions, measured_options, with_measured
 from trigger_prune.two_stage.hardware import engine_cost_model, full_options, light_cost, score_bits, word_bits
 from trigger_prune.two_stage.models.light_model import LightModel
 from trigger_prune.two_stage.options import BufferCost, FullOption, judging_every_object
@@ -57,11 +60,21 @@ class Costs:
             1 if listed is None else len(listed) - 1,
         )
 
-    def engines(self, name: str, network: fx.GraphModule) -> tuple[FullOption, ...]:
-        """A network in the engine's strategy at every reuse factor and clock."""
+    def engines(self, name: str, network: fx.GraphModule, without: Collection[int] = ()) -> tuple[FullOption, ...]:
+        """A network in the engine's strategy at every reuse factor, but for listed ones of ``without``, and clock."""
         section = self.config.two_stage
-        factors = section.reuse_factors
+        listed = section.reuse_factors
+        factors = None if listed is None else [factor for factor in listed if factor not in without]
         return full_options(name, network, self.target, section.strategy, factors, self.multiples, self.model)
+
+    def full(self, name: str, network: fx.GraphModule, paths: Mapping[int, Path]) -> MeasuredOptions:
+        """The full model: measured where ``paths`` (reuse factor -> report) says so. Raises as ``measured_options``."""
+        spec, strategy = describe_network(network), self.config.two_stage.strategy
+        measured = measured_options(name, spec, self.target, strategy, paths, self.multiples)
+        known = {(option.reuse_factor, option.clock_multiple) for option in measured.options}
+        # a synthesis may stand behind an estimate that nobody will look at
+        done = [factor for factor in paths if all((factor, multiple) in known for multiple in self.multiples)]
+        return replace(measured, options=with_measured(self.engines(name, network, done), measured.options))
 
     def alone(self, name: str, network: fx.GraphModule) -> tuple[FullOption, ...]:
         """Ways to build a pruned network by itself: as an engine, or fully parallel where zero weights are gone."""
@@ -80,6 +93,7 @@ class Costs:
         full_score: Score,
         lights: Sequence[LightModel],
         costs: Mapping[str, Mapping[int, HardwareReport]],
+        budget_ns: float,
     ) -> BufferCost:
         """FIFO, delay lines and control, for the slowest light model and the longest latency that the budget allows."""
         cycles = max(
@@ -87,7 +101,7 @@ class Costs:
             for by_clock in costs.values()
             for multiple, cost in by_clock.items()
         )
-        crossings = max(1, math.floor(self.config.two_stage.latency_budget_ns / BUNCH_CROSSING_NS))
+        crossings = max(1, math.floor(budget_ns / BUNCH_CROSSING_NS))
         shape = BufferShape(
             word_bits=word_bits(full),
             light_score_bits=max(_score_bits(light.network, light.score) for light in lights),

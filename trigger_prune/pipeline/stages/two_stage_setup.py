@@ -66,8 +66,28 @@ def check_two_stage(config: ProjectConfig, project_dir: Path) -> None:
         entered_files(section.full, project_dir)
     beam_of(config, project_dir)
     clock_multiples(config)
+    _check_full_reports(config, project_dir)
     if section.multiplicity is not None and not any(section.multiplicity[1:]):
         raise ConfigError("two_stage.multiplicity: no crossing has an object")
+
+
+def _check_full_reports(config: ProjectConfig, project_dir: Path) -> None:
+    for factor, path in full_report_paths(config, project_dir).items():
+        if not path.exists():
+            raise ConfigError(
+                f"two_stage.full_reports: there is no {path}",
+                hint=f"name the csynth.xml, the solution or the hls4ml project of reuse factor {factor}",
+            )
+    if config.two_stage.full_reports and config.cost.backend in ("vsynth", "pnr"):
+        raise ConfigError(
+            f"two_stage.full_reports: C synthesis cannot be compared with cost.backend {config.cost.backend}",
+            hint="use cost.backend csynth, analytic_hls, analytic or rtl: their two-stage figures are of C synthesis",
+        )
+
+
+def full_report_paths(config: ProjectConfig, project_dir: Path) -> dict[int, Path]:
+    """Reuse factor -> where its report is."""
+    return {factor: project_dir / Path(text).expanduser() for factor, text in config.two_stage.full_reports.items()}
 
 
 def check_signal(config: ProjectConfig, sample: EventSample, wanted: str | None = None) -> None:
