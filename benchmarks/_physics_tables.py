@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -191,11 +192,11 @@ def two_stage(result: dict[str, Any]) -> list[str]:
     """Full alone, pruned alone, the best light alone, menu and two stages, per seed."""
     lines = [
         f"`{result['command']}`: signal efficiency on test events, loss relative to the full model alone at exactly "
-        "equal rate with its 90 % limit, LUTs estimated for csynth by formula (FIFO and control included), latency in "
-        "whole crossings:",
+        "equal rate with its 90 % limit, LUTs and DSPs estimated for csynth by formula (FIFO and control included), latency "
+        "in whole crossings:",
         "",
-        "| | seed | design | efficiency | loss | 90 % limit | LUT, estimate | latency |",
-        "|---|---|---|---|---|---|---|---|",
+        "| | seed | design | efficiency | loss | 90 % limit | LUT, estimate | DSP, estimate | latency |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for project, seeds in result["runs"].items():
         for seed, found in seeds.items():
@@ -203,16 +204,21 @@ def two_stage(result: dict[str, Any]) -> list[str]:
                 loss = "-" if row["loss"] is None else f"{100 * row['loss']:+.2f} ± {100 * row['loss_error']:.2f} %"
                 limit = "-" if row["loss"] is None else f"{100 * row['loss_limit90']:+.2f} %"
                 lut = "-" if row["lut"] is None else f"{row['lut']}"
+                dsp = "-" if row["dsp"] is None else f"{row['dsp']}"
                 latency = "-" if row["latency_ns"] is None else f"{row['latency_ns']:.0f} ns"
                 name = f"{row['kind'].replace('_', ' ')}: {row['name']}"
                 lines.append(
                     f"| {TWO_STAGE_TITLES[project]} | {seed} | {name} | {row['efficiency']:.4f} | {loss} | {limit} | "
-                    f"{lut} | {latency} |"
+                    f"{lut} | {dsp} | {latency} |"
                 )
     lines.append("")
     for project, seeds in result["runs"].items():
         for seed, found in seeds.items():
-            saving = "" if found["saving"] is None else f", saving {100 * found['saving']:.0f} %"
+            saving = (
+                "" if found["saving"] is None else f", LUTs saved against the full model {100 * found['saving']:.0f} %"
+            )
+            interval = re.search(r"90 % interval of the saving: [^;]*", " ".join(found["sentences"]))
+            saving += "" if interval is None else f" ({interval.group()})"
             lines.append(f"* {TWO_STAGE_TITLES[project]}, seed {seed}: verdict `{found['verdict']}`{saving}")
     return lines
 
