@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import statistics
 import re
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -192,8 +192,8 @@ def two_stage(result: dict[str, Any]) -> list[str]:
     """Full alone, pruned alone, the best light alone, menu and two stages, per seed."""
     lines = [
         f"`{result['command']}`: signal efficiency on test events, loss relative to the full model alone at exactly "
-        "equal rate with its 90 % limit, LUTs and DSPs estimated for csynth by formula (FIFO and control included), latency "
-        "in whole crossings:",
+        "equal rate with its 90 % limit, LUTs and DSPs estimated for csynth by formula (FIFO and control included), "
+        "latency in whole crossings:",
         "",
         "| | seed | design | efficiency | loss | 90 % limit | LUT, estimate | DSP, estimate | latency |",
         "|---|---|---|---|---|---|---|---|---|",
