@@ -239,8 +239,10 @@ def peers(result: Result) -> list[str]:
         "LUTs of the network of best validation AUC within each number of LUTs, test events, means over the "
         "seeds finished:",
         "",
-        "| sample | tool | seeds | CPU s to train | " + " | ".join(f"≤ {budget} LUT" for budget in budgets) + " |",
-        "|---|---|---|---|" + "---|" * len(budgets),
+        "| sample | tool | seeds | CPU s to train | to measure | "
+        + " | ".join(f"≤ {budget} LUT" for budget in budgets)
+        + " |",
+        "|---|---|---|---|---|" + "---|" * len(budgets),
     ]
     for sample in samples:
         tools = dict.fromkeys(key.split(".")[1] for key in f if key.startswith(f"{sample}."))
@@ -254,6 +256,7 @@ def peers(result: Result) -> list[str]:
                 for budget in budgets
             ]
             lines.append(
-                f"| {sample} | {tool} | {f[f'{key}.seeds']:.0f} | {f[f'{key}.train_cpu_s']:.0f} | {' | '.join(cells)} |"
+                f"| {sample} | {tool} | {f[f'{key}.seeds']:.0f} | {f[f'{key}.train_cpu_s']:.0f} | "
+                f"{f[f'{key}.cost_cpu_s']:.0f} | {' | '.join(cells)} |"
             )
     return lines

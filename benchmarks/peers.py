@@ -179,6 +179,8 @@ def figures(jobs: list[Record], wanted: Record) -> dict[str, float]:
             steps, cpu_s = effort(peer_jobs_of(jobs, wanted[data][peer], seeds), len(seeds))
             found[f"{data}.{peer}.optimiser_steps"] = round(steps)
             found[f"{data}.{peer}.train_cpu_s"] = round(cpu_s, 1)
+            points = [point for job in peer_jobs_of(jobs, wanted[data][peer], seeds) for point in job["points"]]
+            found[f"{data}.{peer}.cost_cpu_s"] = round(sum(point["cost_cpu_s"] for point in points) / len(seeds), 1)
             for budget in BUDGETS:
                 reached = cell(seeds, budget)
                 if reached is not None:
