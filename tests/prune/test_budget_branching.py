@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pytest
 from budget_problems import brute_force, random_limits, random_problem
 
-from trigger_prune.prune.budget import branching
-from trigger_prune.prune.budget import exact as exact_module
+from trigger_prune.prune.budget import branching, cores
 from trigger_prune.prune.budget.branching import Tree
 from trigger_prune.prune.budget.enumeration import Enumeration, Prices
+from trigger_prune.prune.budget.lagrange import Pricing
 from trigger_prune.prune.budget.node_bounds import NodeBounds
 from trigger_prune.prune.budget.options import CostVector, EdgeCost, LayerMenu, Option, Problem
 from trigger_prune.prune.budget.plan import limits_of
@@ -135,19 +135,22 @@ def test_fitting_raises_the_bounds_and_the_ceiling_ends_nodes() -> None:
     everything = np.ones((len(grid), bounds.options), dtype=bool)
     best = bounds.bound(everything, grid, lambda: 1e6, 1, lambda *_: None).value.max()
     start, zero = everything[:1], np.zeros((1, 2))
-    first = bounds.bound(start, zero, lambda: best * 1.01, 1, lambda *_: None).value[0]
-    fitted = bounds.bound(start, zero, lambda: best * 1.01, 60, lambda *_: None).value[0]
+    first = bounds.bound(start, zero, lambda: best * 1.2, 1, lambda *_: None).value[0]
+    # far above the best bound: options whose own bound passes the ceiling leave, and the node with the last of them
+    fitted = bounds.bound(start, zero, lambda: best * 1.2, 60, lambda *_: None).value[0]
     assert first < 0.5 * best and 0.98 * best < fitted < 1.01 * best
     assert not len(bounds.bound(start, zero, lambda: best * 0.9, 60, lambda *_: None).node)
 
 
+@pytest.mark.parametrize("few", [0, 5])
 @pytest.mark.parametrize("batch", [1, 256])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_tree_finds_the_best_plan_and_its_bound_holds_whenever_it_is_stopped(
-    seed: int, batch: int, monkeypatch: pytest.MonkeyPatch
+    seed: int, batch: int, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case = Case(seed)
     monkeypatch.setattr(branching, "BATCH", batch)
+    monkeypatch.setattr(branching, "FEW_PLANS", few)
     monkeypatch.setattr(branching, "ITERATIONS", 2)
     losses = {numbers: loss for numbers, loss, used in case.plans if (used <= case.bounds.limits).all()}
     truth = min(losses.values())
@@ -169,6 +172,89 @@ def test_the_tree_finds_the_best_plan_and_its_bound_holds_whenever_it_is_stopped
             assert batches < 10_000
         if start > truth:
             assert min(known) == pytest.approx(truth, abs=1e-9)
+
+
+@pytest.mark.parametrize("together", [1, 10**6])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_completing_nodes_meets_the_best_plan_below_the_ceiling_and_no_other_nodes_plan(
+    seed: int, together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = Case(seed)
+    monkeypatch.setattr(node_plans, "MAX_PARTIAL", together)
+    rng = np.random.default_rng(seed)
+    masks = case.masks(rng, 10)
+    masks = masks[np.logical_or.reduceat(masks, case.bounds.start, axis=1).all(1)]
+    prices = rng.random((len(masks), case.count)) * 0.05
+    within = {n: loss for n, loss, used in case.plans if (used <= case.bounds.limits).all()}
+    held = {n: loss for n, loss in within.items() if masks[:, list(n)].all(1).any()}
+    for ceiling in (1e6, min(within.values()) + 0.3):
+        heard: dict[tuple[int, ...], float] = {}
+
+        def met(choice: npt.NDArray[np.int64], loss: Values, heard: dict[tuple[int, ...], float] = heard) -> None:
+            heard |= {
+                tuple(plan + case.bounds.start): value for plan, value in zip(choice.T, loss.tolist(), strict=True)
+            }
+
+        node_plans.complete(case.bounds, masks, prices, ceiling=lambda top=ceiling: top, met=met)
+        assert heard == pytest.approx({n: loss for n, loss in held.items() if loss < ceiling})
+
+
+def test_a_core_is_a_part_of_a_larger_one_option_by_option() -> None:
+    """The smaller core has its layers in another order: large costs come first."""
+    rng = np.random.default_rng(5)
+    menus = tuple(
+        LayerMenu(
+            f"layer{n}",
+            tuple(
+                Option(f"o{k}", float(rng.random()), CostVector(lut=int(rng.integers(1, 5) * 4 ** rng.integers(4))))
+                for k in range(8)
+            ),
+        )
+        for n in range(7)
+    )
+    bound = Pricing(tabulate(Problem(menus), {"lut": 150.0}), 1e-6).run(np.inf)
+    ranked = np.sort(np.concatenate(bound.through))
+    reordered = 0
+    for more, less in itertools.combinations((len(ranked) - 1, 40, 30, 20), 2):
+        large, small = (cores._Core(bound, float(ranked[size]), []) for size in (more, less))
+        if small.empty:
+            continue
+        named = [
+            [(int(layer), int(k)) for layer in core.order for k in core.tables.kept[layer]] for core in (large, small)
+        ]
+        assert [named[0][column] for column in large.columns(small)] == named[1]
+        reordered += list(large.order) != list(small.order)
+    assert reordered
+
+
+def test_a_tree_goes_on_with_fewer_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Options leave while nodes are open; the best plan and its proof stay."""
+    shrunk = []
+    restrict = Tree.restrict
+    monkeypatch.setattr(Tree, "restrict", lambda self, *args: (shrunk.append(len(args[1])), restrict(self, *args))[1])
+    monkeypatch.setattr(branching, "BATCH", 4)
+    monkeypatch.setattr(branching, "FEW_PLANS", 0)
+    monkeypatch.setattr(cores, "CORE", 6)
+    monkeypatch.setattr(cores, "SHRINK", 1.0)
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        menus = tuple(
+            LayerMenu(
+                f"layer{n}",
+                tuple(
+                    Option(
+                        f"o{k}", float(rng.random()), CostVector(lut=int(rng.integers(60)), ff=int(rng.integers(60)))
+                    )
+                    for k in range(8)
+                ),
+            )
+            for n in range(10)
+        )
+        problem, limits = Problem(menus), Budget(lut=200, ff=200)
+        plan = solve(problem, limits, method="exact", relative_gap=0, time_limit_s=100)
+        truth = solve(problem, limits, method="milp", relative_gap=0, time_limit_s=100).loss_increase
+        assert plan.loss_increase == pytest.approx(truth, abs=1e-8) and plan.gap <= 1e-8
+    assert len(shrunk) >= 4
 
 
 def test_a_full_tree_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,17 +291,17 @@ def diamonds(seed: int, count: int) -> Problem:
 def test_latency_holds_on_paths_that_only_plans_show(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prices see the longest path of a mixture; a plan's own may be another one, which then joins, up to a number."""
     joined, solved = 0, 0
-    monkeypatch.setattr(exact_module, "MAX_PATHS", most)
-    search = exact_module._Search.branch
+    monkeypatch.setattr(cores, "MAX_PATHS", most)
+    search = cores._Cores._branch
 
-    def spy(self: exact_module._Search, *args: object) -> bool:
+    def spy(self: cores._Cores, threshold: float) -> bool:
         nonlocal joined
         before = len(self.paths)
-        again = search(self, *args)
+        again = search(self, threshold)
         joined += len(self.paths) - before
         return again
 
-    monkeypatch.setattr(exact_module._Search, "branch", spy)
+    monkeypatch.setattr(cores._Cores, "_branch", spy)
     for seed in range(25):
         problem = diamonds(seed, 2)
         free = solve(problem, Budget())

@@ -10,11 +10,12 @@ import pytest
 from budget_problems import brute_force, every_plan, meets, random_limits, random_problem
 
 from trigger_prune.errors import BudgetError, ConfigError
-from trigger_prune.prune.budget import enumeration as enumeration_module
+from trigger_prune.prune.budget import branching, cores
 from trigger_prune.prune.budget import exact as exact_module
-from trigger_prune.prune.budget import label_bounds
+from trigger_prune.prune.budget.lagrange import Bound
 from trigger_prune.prune.budget.options import CostVector, EdgeCost, LayerMenu, Option, Problem
 from trigger_prune.prune.budget.plan import InfeasibleBudgetError
+from trigger_prune.prune.budget.progress import Progress
 from trigger_prune.prune.budget.solve import solve
 from trigger_prune.target import Budget
 
@@ -25,13 +26,6 @@ def small(seed: int, shape: str, layers: int = 5) -> tuple[Problem, Budget]:
     rng = np.random.default_rng(seed)
     problem = random_problem(rng, layers=int(rng.integers(1, layers + 1)), options=4, shape=shape)
     return problem, random_limits(rng, problem)
-
-
-def fit_always(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Prices are fitted wherever two partial plans are left."""
-    monkeypatch.setattr(label_bounds, "FIT_EVERY", 1)
-    monkeypatch.setattr(label_bounds, "FIT_FROM", 2)
-    monkeypatch.setattr(label_bounds, "FIT_CELLS", 0.0)
 
 
 def loss_of(problem: Problem, limits: Budget, method: str) -> float | None:
@@ -55,26 +49,76 @@ def test_exact_equals_brute_force_with_several_limits_edges_branches_and_equal_w
     assert loss_of(problem, limits, "exact") == (truth if truth is None else pytest.approx(truth, abs=1e-9))
 
 
-@pytest.mark.parametrize("width", [1, 10_000])
-@pytest.mark.parametrize("seed", range(0, 200, 4))
-def test_the_stated_bound_is_below_the_brute_force_optimum_however_narrow_the_search(
-    seed: int, width: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("seed", range(800, 900))
+def test_exact_equals_brute_force_where_nodes_are_split_down_to_single_plans(
+    seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without HiGHS, which would finish the proof, and with prices fitted whenever two partial plans are left."""
+    """Small nodes are not completed, cores begin with an option per layer, and leave the tree one by one."""
+    monkeypatch.setattr(branching, "FEW_PLANS", 0)
+    monkeypatch.setattr(branching, "BATCH", 2)
+    monkeypatch.setattr(cores, "CORE", 1)
+    monkeypatch.setattr(cores, "SHRINK", 1.0)
+    problem, limits = small(seed, SHAPES[seed % 4])
+    truth = brute_force(problem, limits)
+    assert loss_of(problem, limits, "exact") == (truth if truth is None else pytest.approx(truth, abs=1e-9))
+
+
+@pytest.mark.parametrize("open_nodes", [0, 2, 10_000])
+@pytest.mark.parametrize("seed", range(0, 200, 4))
+def test_the_stated_bound_is_below_the_brute_force_optimum_however_early_branching_ends(
+    seed: int, open_nodes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without HiGHS, which would finish the proof, with one node and one set of prices at a time."""
     problem, limits = small(seed, SHAPES[seed // 4 % 4])
     truth = brute_force(problem, limits)
     if truth is None:
         return
-    monkeypatch.setattr(exact_module, "FIRST_WIDTH", 1)
-    monkeypatch.setattr(exact_module, "WIDTHS", (width,))
+    monkeypatch.setattr(branching, "BATCH", 1)
+    monkeypatch.setattr(branching, "ITERATIONS", 1)
+    monkeypatch.setattr(branching, "MAX_OPEN", open_nodes)
+    monkeypatch.setattr(cores, "CORE", 1)
     monkeypatch.setattr(exact_module, "_grow", lambda *_: None)
-    monkeypatch.setattr(enumeration_module, "NARROW", 0)
-    fit_always(monkeypatch)
     for wanted in (0.0, 0.05):
-        plan = solve(problem, limits, method="exact", relative_gap=wanted, time_limit_s=100)
+        try:
+            plan = solve(problem, limits, method="exact", relative_gap=wanted, time_limit_s=100)
+        except BudgetError as error:
+            assert open_nodes < 10_000 and "no plan within the limits was found" in str(error)
+            continue
         assert plan.bound <= truth + 1e-9 <= plan.loss_increase + 2e-9
-        if width > 1:
+        if open_nodes == 10_000:
             assert plan.gap <= max(wanted, 1e-8)
+
+
+@pytest.mark.parametrize("seed", range(700, 748))
+def test_a_local_search_on_the_way_leaves_the_answer_exact(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tree is left at once for the local search, and taken up again."""
+    monkeypatch.setattr(branching, "FEW_PLANS", 0)
+    monkeypatch.setattr(cores, "PATIENCE", 0.0)
+    problem, limits = small(seed, SHAPES[seed % 4])
+    truth = brute_force(problem, limits)
+    assert loss_of(problem, limits, "exact") == (truth if truth is None else pytest.approx(truth, abs=1e-9))
+
+
+@pytest.mark.parametrize("patience", [0.0, 1.0])
+def test_branching_equals_the_linear_program_with_and_without_local_search(
+    patience: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too many plans to try them all; a local search happens only where patience ends."""
+    searched = []
+    local_search = cores.local_search
+
+    def spy(progress: Progress, bound: Bound) -> None:
+        searched.append(progress.loss)
+        local_search(progress, bound)
+        assert progress.loss <= searched[-1]
+
+    monkeypatch.setattr(cores, "PATIENCE", patience)
+    monkeypatch.setattr(cores, "local_search", spy)
+    for seed in range(6):
+        problem, limits = knapsack(12, 8, seed)
+        expected = solve(problem, limits, method="milp", relative_gap=0, time_limit_s=100).loss_increase
+        assert loss_of(problem, limits, "exact") == pytest.approx(expected, abs=1e-8)
+    assert bool(searched) == (patience == 0)
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -82,9 +126,9 @@ def test_the_stated_bound_is_below_the_brute_force_optimum_however_narrow_the_se
 def test_a_finished_proof_is_within_the_wanted_gap_to_the_last_digit(
     seed: int, wanted: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The enumeration proves it alone: HiGHS on what is left is not asked in vain until the time ends."""
+    """Branch and bound proves it alone: HiGHS on what is left is not asked in vain until the time ends."""
     asked: list[float] = []
-    monkeypatch.setattr(exact_module._Search, "program", lambda *_: asked.append(1.0))
+    monkeypatch.setattr(exact_module, "_program", lambda *_: asked.append(1.0))
     problem, limits = knapsack(16, 10, seed)
     plan = solve(problem, limits, method="exact", relative_gap=wanted, time_limit_s=100)
     assert plan.gap <= wanted
@@ -206,8 +250,10 @@ def knapsack(layers: int, options: int, seed: int) -> tuple[Problem, Budget]:
 def test_the_stated_gap_is_a_proof_even_when_the_search_is_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
     problem, limits = knapsack(14, 10, 5)
     truth = solve(problem, limits, method="milp", relative_gap=0, time_limit_s=100).loss_increase
-    monkeypatch.setattr(exact_module, "FIRST_WIDTH", 3)
-    monkeypatch.setattr(exact_module, "WIDTHS", (3,))
+    monkeypatch.setattr(branching, "MAX_OPEN", 20)
+    monkeypatch.setattr(branching, "BATCH", 4)
+    monkeypatch.setattr(branching, "FEW_PLANS", 0)
+    monkeypatch.setattr(branching, "FEW_PLANS", 0.0)
     monkeypatch.setattr(exact_module, "_grow", lambda *_: None)
     plan = solve(problem, limits, method="exact", relative_gap=0)
     assert plan.gap > 0

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from budget_problems import brute_force, random_limits, random_problem
 
-from trigger_prune.prune.budget import label_bounds
 from trigger_prune.prune.budget.elimination import Elimination
 from trigger_prune.prune.budget.enumeration import Enumeration, Prices
 from trigger_prune.prune.budget.label_bounds import LabelBounds
@@ -88,70 +87,62 @@ def test_prices_bound_every_plan_and_dominance_and_enumeration_keep_the_best(see
 
 
 @pytest.mark.parametrize("seed", [seed for seed in range(1100, 1150) if tables_of(seed) is not None])
-def test_fitted_prices_cut_no_partial_plan_that_a_better_plan_continues(
-    seed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_partial_plan_is_cut_that_a_better_plan_continues(seed: int) -> None:
     """After every layer: a partial plan that is cut has no completion below the ceiling, one left is bounded."""
     tables = tables_of(seed)
     assert tables is not None
     losses = feasible_losses(tables)
-    monkeypatch.setattr(label_bounds, "SAMPLE", 3)
     bound = Pricing(tables, 1e-9).run(np.inf)
-    prices = Prices(bound.prices.values[:1], bound.prices.paths)
+    prices = Prices(bound.prices.values[:5], bound.prices.paths)
     enumeration = Enumeration(tables, prices)
     for ceiling in (min(losses.values()) + 1e-6, float(np.median(list(losses.values())))):
         bounds = LabelBounds(enumeration.steps, enumeration.limits, prices.values, ceiling)
         # every combination, layer by layer, so that the partial plans need no history
-        partial = [()]
+        partial: list[tuple[int, ...]] = [()]
         spent, state = np.zeros((1, 1 + len(enumeration.limits))), np.zeros(1, dtype=np.int64)
         for number, step in enumerate(enumeration.steps):
             parent, option = bounds.extend(number, spent, state)
             spent, state = spent[parent] + step.spent[state[parent], option], step.after[state[parent], option]
             partial = [(*partial[p], int(o)) for p, o in zip(parent, option, strict=True)]
-            for cut in (bounds.cut, bounds.fit):
-                if not len(partial):
-                    break
-                keep, reached = cut(number, spent, state)
-                spent, state, partial = spent[keep], state[keep], [partial[k] for k in keep]
-                layers = enumeration.order[: number + 1]
-                continued = {}
-                for choice, loss in losses.items():
-                    start = tuple(choice[layer] for layer in layers)
-                    continued[start] = min(loss, continued.get(start, np.inf))
-                below = {start for start, loss in continued.items() if loss < ceiling - 1e-8}
-                assert below <= set(partial)
-                for start, value in zip(partial, reached, strict=True):
-                    assert value <= continued.get(start, np.inf) + 1e-8
+            keep, reached = bounds.cut(number, spent, state)
+            spent, state, partial = spent[keep], state[keep], [partial[k] for k in keep]
+            layers = enumeration.order[: number + 1]
+            continued: dict[tuple[int, ...], float] = {}
+            for choice, loss in losses.items():
+                start = tuple(choice[layer] for layer in layers)
+                continued[start] = min(loss, continued.get(start, np.inf))
+            assert {start for start, loss in continued.items() if loss < ceiling - 1e-8} <= set(partial)
+            for start, value in zip(partial, reached, strict=True):
+                assert value <= continued.get(start, np.inf) + 1e-8
 
 
-def test_fitted_prices_bound_better_than_those_of_the_whole_problem() -> None:
-    """Two knapsack limits and partial plans that spent much of either one: most fall only to prices of their own."""
-    rng = np.random.default_rng(4)
-    menus = tuple(
-        LayerMenu(
-            f"layer{n}",
-            tuple(
-                Option(f"o{k}", float(rng.random()), CostVector(lut=int(rng.integers(99)), ff=int(rng.integers(99))))
-                for k in range(12)
-            ),
-        )
-        for n in range(16)
-    )
-    tables = tabulate(Problem(menus), {"lut": 400.0, "ff": 400.0})
-    bound = Pricing(tables, 1e-9).run(np.inf)
-    enumeration = Enumeration(bound.tables, Prices(bound.prices.values[:1], bound.prices.paths))
-    bounds = LabelBounds(enumeration.steps, enumeration.limits, bound.prices.values[:1], bound.value * 1.1)
-    spent, state = np.zeros((1, 3)), np.zeros(1, dtype=np.int64)
-    for number, step in enumerate(enumeration.steps[:7]):
-        parent, option = bounds.extend(number, spent, state)
-        spent, state = spent[parent] + step.spent[state[parent], option], step.after[state[parent], option]
-        keep, _ = bounds.cut(number, spent, state)
-        spent, state = spent[keep], state[keep]
-    count = len(spent)
-    for _ in range(4):
-        keep, _ = bounds.fit(6, spent, state)
-        spent, state = spent[keep], state[keep]
-    assert 0 < len(spent) < 0.7 * count
+@pytest.mark.parametrize("seed", [seed for seed in range(1200, 1212) if tables_of(seed) is not None])
+def test_a_search_for_prices_cut_short_still_bounds_by_the_smallest_loss(seed: int) -> None:
+    tables = tables_of(seed)
+    assert tables is not None
+    smallest = sum(float(loss.min()) for loss in tables.loss)
+    bound = Pricing(tables, 1e-9).run(-np.inf)
+    assert smallest - 1e-9 <= bound.value <= min(feasible_losses(tables).values()) + 1e-9
+
+
+@pytest.mark.parametrize("seed", [1001, 1009, 1013, 1017, 1021])
+def test_path_latencies_of_all_plans_met_are_kept_up_to_date(seed: int) -> None:
+    """Branching graphs: paths join while plans are met; each entry against the sum over its path."""
+    rng = np.random.default_rng(seed)
+    problem = random_problem(rng, layers=6, options=4, shape="branches")
+    tables = within_ii(tabulate(problem, {"lut": 100.0, "latency_cycles": 6.0}))
+    assert tables is not None
+    pricing = Pricing(tables, 1e-9)
+    pricing.run(np.inf)
+    table = pricing._path_costs()
+    assert table.shape == (len(pricing.paths), len(pricing.columns))
+    for row, (layers, numbers) in zip(table, pricing.paths, strict=True):
+        for value, choice in zip(row, pricing.columns, strict=True):
+            length = sum(tables.latency[layer][choice[layer]] for layer in layers)
+            for number in numbers:
+                pair = tables.pairs[number]
+                length += pair.latency[choice[pair.first], choice[pair.second]]
+            assert value == pytest.approx(length)
 
 
 def test_dominated_options_are_dropped_only_where_the_neighbours_cannot_tell() -> None:

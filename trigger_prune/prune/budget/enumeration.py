@@ -1,10 +1,10 @@
-"""All plans whose loss may still be below a ceiling, built layer by layer; an exact search and a beam search in one.
+"""All plans whose loss may still be below a ceiling, built layer by layer: exact if wide enough, else a beam search.
 
 A partial plan is kept while *every* row of bounds allows a completion: the loss and each limited quantity alone, and
 many sets of prices on the limits at once (``label_bounds``). A row's bound is what the partial plan has spent plus the
 exact smallest completion, which depends only on the options of the *frontier*: the layers that still have a neighbour
 ahead. (The resource-constrained shortest path with many Lagrangian bounds at once.) If more partial plans are left than
-memory and time allow, those with the largest bound go, and the smallest bound among them limits what is proven.
+wanted, those with the largest bound go, and the smallest bound among them limits what is proven.
 """
 
 from __future__ import annotations
@@ -16,15 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from trigger_prune.prune.budget.label_bounds import MAX_PRICES, LabelBounds, Step, Values
+from trigger_prune.prune.budget.label_bounds import LabelBounds, Step, Values
 from trigger_prune.prune.budget.tables import Choice, Tables, feasible, total
 
 Path = tuple[tuple[int, ...], tuple[int, ...]]
 """Layers and pairs that the signal passes."""
-MAX_CELLS = 3_000_000
-"""Largest table frontier x option x row."""
-NARROW = 2000
-"""Partial plans per layer that are kept whatever the time, until the deadline."""
+MAX_CELLS = 60_000
+"""Largest table frontier x option."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,13 +79,12 @@ class Enumeration:
         for _, pair in telling:
             for layer, other in ((pair.first, pair.second), (pair.second, pair.first)):
                 last[layer] = max(last[layer], place[other])
-        rows = 1 + len(self.limits) + MAX_PRICES
         frontier: list[int] = []
         steps = []
         for layer in self.order:
             size = sizes[layer]
             shape = tuple(sizes[other] for other in frontier)
-            if int(np.prod(shape)) * size * rows > MAX_CELLS:
+            if int(np.prod(shape)) * size > MAX_CELLS:
                 return []
             grid = np.indices((*shape, size)).reshape(len(shape) + 1, -1)
             position = dict(zip([*frontier, layer], grid, strict=True))
@@ -117,11 +114,9 @@ class Enumeration:
     def search(self, ceiling: float, *, width: int, deadline: float) -> Enumerated:
         """Look for plans with a loss below ``ceiling``.
 
-        ``width``: partial plans kept per layer; a narrow search is for plans, so it fits no prices. ``deadline``
-        (``time.monotonic``): fewer are kept so as to meet it, afterwards only one per layer.
+        ``width``: partial plans kept per layer; after the ``deadline`` (``time.monotonic``) only one.
         """
         bounds = LabelBounds(self.steps, self.limits, self.prices, ceiling)
-        clock = _Clock(deadline)
         bound = ceiling
         spent = np.zeros((1, 1 + len(self.limits)))
         state = np.zeros(1, dtype=np.int64)
@@ -132,11 +127,7 @@ class Enumeration:
             state = step.after[state[parent], option]
             keep, priced = bounds.cut(number, spent, state)
             parent, option, state, spent = parent[keep], option[keep], state[keep], spent[keep]
-            most = clock.affordable(width, len(parent), len(self.steps) - number)
-            if width > NARROW and most > 1 and bounds.worth_fitting(number, len(parent)):
-                keep, fitted = bounds.fit(number, spent, state)
-                priced = np.maximum(priced[keep], fitted)
-                parent, option, state, spent = parent[keep], option[keep], state[keep], spent[keep]
+            most = 1 if time.monotonic() > deadline else width
             if len(parent) > most:
                 order = np.argpartition(priced, most)
                 bound = min(bound, float(priced[order[most:]].min()))
@@ -153,29 +144,6 @@ class Enumeration:
                 found = total(self.tables, choice)[0]
                 return Enumerated(choice, found, min(bound, found))
         return Enumerated(None, np.inf, bound)
-
-
-class _Clock:
-    """How many partial plans the time until the deadline is enough for, by the pace of the wide layers so far."""
-
-    def __init__(self, deadline: float) -> None:
-        self.deadline, self.before = deadline, time.monotonic()
-        self.seconds, self.labels = 0.0, 0
-
-    def affordable(self, width: int, count: int, layers_left: int) -> int:
-        """At most ``width``; 1 after the deadline. ``count``: partial plans that were left by the layer just done."""
-        now = time.monotonic()
-        if now > self.deadline:
-            return 1
-        if count > NARROW:
-            self.seconds += now - self.before
-            self.labels += count
-        self.before = now
-        if not self.seconds:
-            return width
-        # the last layers, where the limits leave few ways, need almost nothing: about half of them count
-        in_time = 2 * (self.deadline - now) * self.labels / (self.seconds * layers_left)
-        return int(max(min(width, NARROW), min(width, in_time)))
 
 
 def _order(own: list[Values], pairs: list[tuple[int, int]], limits: Values) -> list[int]:

@@ -126,6 +126,7 @@ class Pricing:
         worst = sum(float(loss.max()) for loss in (*self.root.loss, *(pair.loss for pair in self.root.pairs)))
         box = 10.0 * unit
         prices = np.full(len(self.limits), 1e6 * unit)  # the first plan is a small one: the loss does not count
+        self._evaluate(np.zeros(len(self.limits)))  # a bound to start from, however poor
         for number in range(MAX_ROUNDS):
             improved = self._evaluate(prices)
             close = max(1e-9 * unit, self.relative * abs(self.value))
@@ -182,18 +183,14 @@ class Pricing:
             self.priced = Priced(self.priced.tables.restrict(keep))
 
     def _path_costs(self) -> Values:
+        """Latency [path, plan met]; computed once per path and plan."""
         tables = self.root
-        rows = [
-            [
-                sum(float(tables.latency[layer][c[layer]]) for layer in layers)
-                + sum(
-                    float(tables.pairs[n].latency[c[tables.pairs[n].first], c[tables.pairs[n].second]]) for n in numbers
-                )
-                for c in self.columns
-            ]
-            for layers, numbers in self.paths
-        ]
-        return np.array(rows, dtype=np.float64).reshape(len(self.paths), len(self.columns))
+        for (layers, numbers), known in zip(self.paths, self.path_costs, strict=True):
+            for choice in self.columns[len(known) :]:
+                length = sum(float(tables.latency[layer][choice[layer]]) for layer in layers)
+                pairs = (tables.pairs[number] for number in numbers)
+                known.append(length + sum(float(p.latency[choice[p.first], choice[p.second]]) for p in pairs))
+        return np.array(self.path_costs, dtype=np.float64).reshape(len(self.paths), len(self.columns))
 
     def _master(self, box: float) -> tuple[float, Values, Values] | None:
         """Cheapest mixture of the plans met within the limits (excess costs ``box`` each): value, prices, weights.

@@ -259,6 +259,16 @@ def longest_path(
     return max(finish), tuple(layers), tuple(pairs)
 
 
+def exceeded_path(tables: Tables, choice: Sequence[int] | Choice) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """Layers and pairs of the longest path where it is longer than the latency limit."""
+    if tables.latency_limit is None:
+        return None
+    own = [float(values[p]) for values, p in zip(tables.latency, choice, strict=True)]
+    between = [float(pair.latency[choice[pair.first], choice[pair.second]]) for pair in tables.pairs]
+    length, layers, pairs = longest_path(tables, own, between)
+    return (layers, pairs) if length > tables.latency_limit + tolerance(tables.latency_limit) else None
+
+
 def positions_in(tables: Tables, restricted: Tables, choice: Sequence[int] | Choice) -> Choice:
     """Positions in all tables from positions in restricted ones."""
     chosen = restricted.choice_of(choice)
