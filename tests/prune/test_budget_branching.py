@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 from budget_problems import brute_force, random_limits, random_problem
 
-from trigger_prune.prune.budget import branching, cores
+from trigger_prune.prune.budget import branching, cores, node_plans
 from trigger_prune.prune.budget.branching import Tree
 from trigger_prune.prune.budget.enumeration import Enumeration, Prices
 from trigger_prune.prune.budget.lagrange import Pricing
