@@ -97,7 +97,7 @@ def test_auc_of_the_training_scripts_is_that_of_the_project() -> None:
 
 def _record(key: str, auc: float) -> dict[str, object]:
     scores = {"auc": auc, "accuracy": auc - 0.2}
-    points = [{"name": key, "lut": 1000, "validation": scores, "test": scores}]
+    points = [{"name": key, "lut": 1000, "cost_cpu_s": 0.5, "validation": scores, "test": scores}]
     return {"key": key, "optimiser_steps": 100, "train_cpu_s": 2.0, "points": points}
 
 
@@ -110,6 +110,7 @@ def test_a_seed_counts_only_when_all_its_trainings_are_done() -> None:
     assert figures["jets.magnitude.seeds"] == 1
     assert figures["jets.magnitude.lut2000.auc"] == 0.9
     assert figures["jets.magnitude.optimiser_steps"] == 200  # of both trainings of the finished seed
+    assert figures["jets.magnitude.cost_cpu_s"] == 1.0  # of both networks
     assert "seed 2 (1 of 2 trainings)" in peers.table(jobs, wanted)
 
 
