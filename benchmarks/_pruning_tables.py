@@ -160,10 +160,12 @@ def learned(result: Result) -> list[str]:
         f"{f[f'learned_{name}_mean']:{form}}" + (f" ± {f[f'learned_{name}_error']:{form}}" if seeds > 1 else "")
         for name, form in (("accuracy", ".4f"), ("auc", ".4f"), ("lut", ".0f"), ("rounds", ".1f"))
     ]
+    numbers = [key.removeprefix("learned_lut_seed") for key in f if key.startswith("learned_lut_seed")]
+    landed = ", ".join(f"{f[f'learned_lut_seed{n}']:.0f} LUTs with {f[f'learned_rounds_seed{n}']:.0f}" for n in numbers)
     return [
         f"`{found['command']}`: the same trained networks and budget of {found['budget_lut']} LUTs as above, 170 "
         f"epochs, {seeds} seed{'s' if seeds > 1 else ''}: accuracy **{cells[0]}**, AUC {cells[1]} "
-        f"at {cells[2]} measured LUTs, {cells[3]} networks measured.",
+        f"at {cells[2]} measured LUTs. Where the trainings landed, and how many networks they measured: {landed}.",
     ]
 
 

@@ -55,7 +55,7 @@ def main() -> None:
         run.descend(level, down, "down", None)
         spent += cpu_s() - begun
         begun = cpu_s()
-        finished, _ = run.annealed(level, settings["anneal_epochs"], f"level {level:g}", None)
+        finished, *_ = run.annealed(level, settings["anneal_epochs"], f"level {level:g}", None)
         found = [(0, codes_of(describe_network(finished)))] if rounds == 0 else _refined(finished, run, job, rounds)
         spent += cpu_s() - begun
         steps += (down + settings["anneal_epochs"] + rounds * settings["refine_epochs"]) * per_epoch

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import fx, nn
 
 from trigger_prune.cost.csd import csd_count
 from trigger_prune.fixed_point import FixedPoint, Overflow, Rounding
@@ -19,7 +19,7 @@ from trigger_prune.quantize.layers import ChannelQuantizer, FixedQuantizer, weig
 from trigger_prune.quantize.learned.charge import expected_digits
 from trigger_prune.quantize.learned.convert import LearnedBits, fixed_network, learned_network
 from trigger_prune.quantize.learned.layers import LearnedQuantizer
-from trigger_prune.quantize.learned.price import PriceController, goal_between
+from trigger_prune.quantize.learned.price import CostPath, PriceController
 from trigger_prune.quantize.learned.ranges import fit_ranges
 from trigger_prune.quantize.learned.rounding import learned_round
 from trigger_prune.quantize.learned.train import charge_of, train_to_cost
@@ -235,13 +235,76 @@ def test_shrinking_keeps_every_bit(model, shape) -> None:  # type: ignore[no-unt
 
 
 def test_the_price_lands_on_the_goal() -> None:
-    controller, cost, rate = PriceController(), 1000.0, 0.0
+    controller, path, cost, rate = PriceController(), CostPath(1000.0, 200.0), 1000.0, 0.0
     for step in range(8000):
         # a plant whose cost falls while the price is above 1e-4 and rises below
-        price = controller.price(cost, goal_between(1000.0, 200.0, step / 2000))
+        price = controller.price(cost, path.at(step / 2000))
         rate = 0.9 * rate + 0.1 * np.clip(np.log(1e-4 / price), -3, 3)
         cost *= np.exp(2e-3 * rate)
     assert cost == pytest.approx(200.0, rel=0.03)
+
+
+def test_a_path_turns_to_another_end_without_a_jump() -> None:
+    path = CostPath(1000.0, 10.0)
+    assert path.at(0.5) == pytest.approx(100.0)
+    path.turn(0.5, 400.0)
+    assert path.at(0.5) == pytest.approx(100.0)
+    assert path.at(0.75) == pytest.approx(200.0)
+    assert path.at(1.0) == pytest.approx(400.0)
+    path.turn(0.75, 50.0)
+    assert [path.at(part) for part in (0.75, 0.875, 1.0, 1.5)] == pytest.approx([200.0, 100.0, 50.0, 50.0])
+
+
+@pytest.fixture(scope="module")
+def short_training() -> tuple[fx.GraphModule, Batches]:
+    x = events(1000, 5)
+    y = (x[:, 0] > 0).long()
+    ones = torch.ones(len(y))
+    torch.manual_seed(5)
+    model = nn.Sequential(nn.Linear(5, 16), nn.ReLU(), nn.Linear(16, 2))
+    network = learned_network(quantize_model(model, x, INPUT, Bits()), x, LearnedBits())
+    return network, Batches(x, y, ones, y, ones.double())
+
+
+def test_the_end_follows_what_the_network_really_costs(short_training: tuple[fx.GraphModule, Batches]) -> None:
+    network, data = copy.deepcopy(short_training[0]), short_training[1]
+    path = CostPath(charge_of(network), charge_of(network) / 3)
+    charges: list[float] = []
+
+    def cost() -> float:
+        charges.append(charge_of(network))
+        return 1.25  # a quarter above what is wanted at the end
+
+    settings = FitSettings("learn", 20, 128, 5e-3, 1)
+    train_to_cost(
+        network, data, data, settings, PriceController(per_step=0.03), path, anneal=False, cost=cost, lead=1.1
+    )
+    assert len(charges) == 3 and charges[0] > charges[2]
+    assert path.end == pytest.approx(1.1 * charges[2] / 1.25)
+    assert path.done == 0.9
+
+
+def test_the_settled_epoch_nearest_to_the_cost_is_kept(short_training: tuple[fx.GraphModule, Batches]) -> None:
+    network, data = copy.deepcopy(short_training[0]), short_training[1]
+    path = CostPath(charge_of(network), charge_of(network) / 3)
+    found = [0.9, 1.0]  # at the corrections after epochs 20 and 30
+    settled = iter([1.3, 0.97, 1.02, *[0.5] * 10])  # from epoch 32 on
+    weights: list[torch.Tensor] = []
+
+    def cost() -> float:
+        if len(weights) < 2:
+            weights.append(torch.empty(0))
+            return found[len(weights) - 1]
+        weights.append(next(m for m in network.modules() if hasattr(m, "weight_fraction")).weight.detach().clone())
+        return next(settled)
+
+    settings = FitSettings("learn", 40, 128, 5e-3, 1)
+    controller = PriceController(per_step=0.03)
+    history = train_to_cost(network, data, data, settings, controller, path, anneal=True, cost=cost)
+    assert history.best_index == 33
+    layer = next(m for m in network.modules() if hasattr(m, "weight_fraction"))
+    assert torch.equal(layer.weight, weights[4])
+    assert not torch.equal(layer.weight, weights[-1])
 
 
 def test_training_lands_on_the_charge_and_learns() -> None:
@@ -257,7 +320,7 @@ def test_training_lands_on_the_charge_and_learns() -> None:
     controller = PriceController(per_step=0.01)
     for epochs, first, anneal in ((120, start, False), (50, wanted, True)):
         settings = FitSettings("learn", epochs, 128, 5e-3, 1)
-        train_to_cost(network, data, data, settings, controller, start=first, end=wanted, anneal=anneal)
+        train_to_cost(network, data, data, settings, controller, CostPath(first, wanted), anneal=anneal)
     assert charge_of(network) == pytest.approx(wanted, rel=0.1)
     fixed = fixed_network(network.eval(), x).eval()
     with torch.no_grad():

@@ -49,7 +49,7 @@ class LearnConfig(Section):
         default=6e-3, description="Learning rate, of weights and bits."
     )
     checkpoints: Annotated[int, Field(ge=1, le=8)] = Field(
-        default=3,
+        default=2,
         description="Networks measured on the way, at costs a factor 2 apart, the last one at the budget: they correct "
         "what the training believes a bit costs, and are points of the front.",
     )

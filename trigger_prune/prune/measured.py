@@ -138,17 +138,18 @@ def round_settings(inputs: LoopInputs, phase: Phase, number: int) -> FitSettings
     )
 
 
-def estimated_excess(network: fx.GraphModule, inputs: LoopInputs) -> float | None:
-    """Estimated use divided by limit of the binding resource; None without an estimate or without limits."""
+def estimated_cost(network: fx.GraphModule, inputs: LoopInputs) -> HardwareReport | None:
+    """Estimated cost of a network; None without an estimate."""
     if is_weights_only(network):
         # no formula knows it; a measurement on a processor takes seconds
-        report = inputs.cost_model.measure(network, inputs.target)
-    elif inputs.estimate is None:
-        return None
-    else:
-        report = inputs.estimate(describe_network(network), inputs.target)
-    excess = report.excess(inputs.budget)
-    return max(excess.values(), default=None)
+        return inputs.cost_model.measure(network, inputs.target)
+    return None if inputs.estimate is None else inputs.estimate(describe_network(network), inputs.target)
+
+
+def estimated_excess(network: fx.GraphModule, inputs: LoopInputs) -> float | None:
+    """Estimated use divided by limit of the binding resource; None without an estimate or without limits."""
+    report = estimated_cost(network, inputs)
+    return None if report is None else max(report.excess(inputs.budget).values(), default=None)
 
 
 def worst_excess(trial: PruneTrial, budget: Budget) -> float:

@@ -7,7 +7,7 @@ gradient passes straight through (FixedPoint.fake_quantize) and reaches kept wei
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,9 @@ from torch.nn import functional
 
 from trigger_prune.errors import FixedPointError
 from trigger_prune.fixed_point import FixedPoint, Overflow, Rounding
+
+Projection = Callable[[Tensor], Tensor]
+"""Onto some of the values of a grid, straight through; while a training runs under it."""
 
 
 class FixedQuantizer(nn.Module):
@@ -94,6 +97,8 @@ class _QuantisedWeights(nn.Module):
     weight_mask: Tensor
     weight_type: FixedPoint
     bias_type: FixedPoint
+    weight_cap: Projection | None = None
+    bias_cap: Projection | None = None
 
     def _take_over(self, source: nn.Module, weight_type: FixedPoint, bias_type: FixedPoint) -> None:
         """Values and ``requires_grad`` of the source's parameters, the types, and a mask that keeps every weight."""
@@ -108,11 +113,14 @@ class _QuantisedWeights(nn.Module):
 
     def quantized_weight(self) -> Tensor:
         """Masked weight on its grid, shape of ``weight``."""
-        return self.weight_type.fake_quantize(self.weight * self.weight_mask)
+        weight = self.weight * self.weight_mask
+        return self.weight_type.fake_quantize(weight if self.weight_cap is None else self.weight_cap(weight))
 
     def quantized_bias(self) -> Tensor | None:
         """Bias on its grid, or None."""
-        return None if self.bias is None else self.bias_type.fake_quantize(self.bias)
+        if self.bias is None:
+            return None
+        return self.bias_type.fake_quantize(self.bias if self.bias_cap is None else self.bias_cap(self.bias))
 
     def extra_repr(self) -> str:
         return f"weight {tuple(self.weight.shape)} {self.weight_type}, bias {self.bias_type}"

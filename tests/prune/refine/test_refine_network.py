@@ -18,13 +18,14 @@ from trigger_prune.errors import BudgetError, ConfigError, ModelError
 from trigger_prune.prune.refine import RefineSettings, alkaid_cost, refine_network
 from trigger_prune.prune.refine.codes import codes_of, write_codes
 from trigger_prune.prune.refine.descent import descend
-from trigger_prune.prune.refine.digit_caps import DigitCap, digit_caps
+from trigger_prune.prune.refine.digit_caps import digit_caps
 from trigger_prune.prune.refine.incremental import IncrementalLoss
 from trigger_prune.prune.refine.pricing import Pricing
 from trigger_prune.prune.refine.proposals import ProposalRules
 from trigger_prune.prune.refine.saving import save_cost
 from trigger_prune.quantize.convert import input_shape_of
 from trigger_prune.quantize.describe import describe_network
+from trigger_prune.quantize.digit_cap import DigitCap
 from trigger_prune.quantize.freeze import freeze
 from trigger_prune.quantize.layers import weight_layers
 from trigger_prune.structure.masks import zero_masked

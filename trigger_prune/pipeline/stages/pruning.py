@@ -152,5 +152,5 @@ PRUNE: Stage[Any] = Stage(
     load=_load_pruned,
     files=model_files,
     tools=("torch", "alkaid", "pyosys"),
-    version=6,
+    version=7,
 )

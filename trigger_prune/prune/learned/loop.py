@@ -5,32 +5,54 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from torch import fx
 
 from trigger_prune.config.learn_section import LearnConfig
 from trigger_prune.errors import BudgetError
 from trigger_prune.prune.budget.plan import limits_of
-from trigger_prune.prune.learned.run import LearnedRun
-from trigger_prune.prune.measured import LoopInputs, OnEpoch, PruneResult, estimated_excess, worst_excess
+from trigger_prune.prune.learned.run import FixedCost, LearnedRun
+from trigger_prune.prune.learned.shave import shave
+from trigger_prune.prune.measured import (
+    LoopInputs,
+    OnEpoch,
+    PruneResult,
+    estimated_cost,
+    estimated_excess,
+    fill,
+    worst_excess,
+)
 from trigger_prune.prune.rounds import Candidate, Rounds, load_rounds, save_rounds, start_key, state_of
 from trigger_prune.prune.steps import TIGHTER, Listeners, NextStep, failed_in_a_row, run_steps
 from trigger_prune.prune.trial import FailedTrial, Phase, PruneTrial
 from trigger_prune.quantize.learned.convert import with_input_quantizer
+from trigger_prune.train.history import FitHistory
 
 _FACTOR, _ABOVE = 2.0, 1.1
 """Between the costs of two checkpoints on the way, and of the last one: bits come back slowly, so come from above."""
 
-_AIM = 0.975
+_AIM = 0.985
 """Part of the budget that is aimed at: the cost of the last epochs is off by a few per cent."""
+
+_SHAVED, _LANDED = 1.06, 0.975
+"""A finished network above the budget by at most this factor loses some signed digits instead of being trained again,
+until it is expected to need this part of the budget."""
 
 _LEAST_SLOPE = 0.25
 """d log(cost) / d log(charge) between finished networks is taken to be at least this."""
 
+_LEVEL, _TREND, _SCATTER = 0.3, 0.05, 0.02
+"""Of log(measured / estimated): how large it is thought to be, how much it may change per factor e in size, and how
+much it differs between networks of one size."""
+
+_MOST_LEAD = 1.25
+"""An anneal is led at most by this factor above or below the charge that its cost asks for."""
+
 _TRIMS = 3
-"""Further trainings, when the finished network is above the budget, or far below it."""
+"""Further steps, when the finished network is above the budget, or far below it."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +61,20 @@ class _Plan:
 
     factors: tuple[float, ...]
     epochs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One training: its end, in charge and in parts of the budget (``fill``), and its length.
+
+    part   refine: of the cost of the last network, what shall be left
+    """
+
+    phase: Phase
+    charge: float
+    fill: float
+    epochs: int
+    part: float = 1.0
 
 
 def learn_to_budget(
@@ -53,11 +89,14 @@ def learn_to_budget(
 ) -> PruneResult:
     """A copy of ``network`` within the budget, the bits of every weight and activation trained with its weights.
 
-    One training goes down in cost. On the way ``config.checkpoints`` networks are measured (``ramp``), whose reports
-    say what the training's expected adder bits really cost. From the last one the learning rate falls at a cost that
-    fits the budget (``final``). A network above it, or below 1 - ``config.tolerance`` of it, is trained
-    again from that checkpoint for a corrected cost (``trim``), at most three times. The result is the trial within the
+    One training goes down in cost. On the way ``config.checkpoints`` networks are measured (``ramp``). From the last
+    one the learning rate falls at a cost that fits the budget (``final``). A network a little above it loses some
+    signed digits (``refine``); one far above, or below 1 - ``config.tolerance`` of it, is trained again from that
+    checkpoint for a corrected cost (``trim``). There are at most three such steps. The result is the trial within the
     budget with the best merit on validation.
+
+    The training is led by its charge. Where there is an estimate of the cost, that of the rounded networks on the way
+    says what the charge costs, and the reports of the measured ones say how far the estimate is off.
 
     scratch   folder for resuming: measured checkpoints are not repeated
     Raises BudgetError naming the binding limit and the nearest cost reached, or that there is no budget; and the error
@@ -80,20 +119,33 @@ def learn_to_budget(
         if scratch is not None:
             save_rounds(scratch, key, rounds)
 
-    def train(phase: Phase, charge: float, epochs: int) -> list[Candidate]:
+    def train(step: _Step, correction: float, lead: float) -> list[Candidate]:
         number = rounds.next_round
-        if phase == "ramp":
-            history = run.descend(charge, epochs, phase, on_epoch)
-            fixed = run.snapshot()
+        if step.phase == "refine":
+            fixed = copy.deepcopy(network)
+            if shave(fixed, inputs, step.part, lambda candidate: _estimate(candidate, inputs)):
+                predicted = {"charge": step.charge, "fill": _estimate(fixed, inputs)}
+                return [Candidate(number, "refine", FitHistory((), 0), state_of(fixed), predicted=predicted)]
+            step = replace(step, phase="trim")
+        cost = _steering(network, inputs, step.fill / correction)
+        if step.phase == "ramp":
+            history = run.descend(step.charge, step.epochs, step.phase, on_epoch, cost)
+            fixed, charge = run.snapshot(), run.charge
             if scratch is not None:
                 run.save(scratch, key)
         else:
-            fixed, history = run.annealed(charge, epochs, f"{phase} {number}", on_epoch)
-        return [Candidate(number, phase, history, state_of(fixed), predicted={"charge": charge})]
+            named = f"{step.phase} {number}"
+            fixed, history, charge = run.annealed(step.charge, step.epochs, named, on_epoch, cost, lead)
+        predicted = {"charge": charge}
+        if cost is not None:
+            predicted["fill"] = _estimate(fixed, inputs)
+        return [Candidate(number, step.phase, history, state_of(fixed), predicted=predicted)]
 
     def next_step(trials: list[PruneTrial]) -> NextStep | None:
         step = _next(rounds, trials, inputs, config, plan, first)
-        return None if step is None else NextStep(False, lambda: train(*step))
+        correction = _correction(trials, inputs)
+        lead = _lead(trials, correction)
+        return None if step is None else NextStep(False, lambda: train(step, correction, lead))
 
     return run_steps(network, rounds, inputs, Listeners(save, on_trial, on_failure), next_step)
 
@@ -123,20 +175,55 @@ def _plan(ratio: float, config: LearnConfig) -> _Plan:
 
 def _next(
     rounds: Rounds, trials: list[PruneTrial], inputs: LoopInputs, config: LearnConfig, plan: _Plan, first: float
-) -> tuple[Phase, float, int] | None:
-    """Phase, charge and epochs of the next step; None at the end."""
-    at_budget = _charge_at_budget(trials, inputs, first) * TIGHTER ** failed_in_a_row(rounds)
+) -> _Step | None:
+    """The next step; None at the end."""
+    tighter = TIGHTER ** failed_in_a_row(rounds)
+    charge, part = _charge_at_budget(trials, inputs, first) * tighter, _AIM * tighter
     done = _descents(rounds)
     if done < len(plan.factors):
-        return "ramp", at_budget * plan.factors[done], plan.epochs[done]
-    finished = [trial for trial in trials if trial.phase in ("final", "trim")]
+        factor = plan.factors[done]
+        return _Step("ramp", charge * factor, part * factor, plan.epochs[done])
+    finished = [trial for trial in trials if trial.phase in ("final", "trim", "refine")]
     tried = len(rounds.steps) - done
-    if not tried:
-        return "final", at_budget, config.anneal_epochs
     near = any(1 - config.tolerance <= worst_excess(t, inputs.budget) <= 1 for t in finished)
     if near or tried > _TRIMS:
         return None
-    return "trim", at_budget, config.anneal_epochs
+    step = _Step("trim" if tried else "final", charge, part, config.anneal_epochs)
+    if not finished or finished[-1].phase == "refine" or not 1 < worst_excess(finished[-1], inputs.budget) <= _SHAVED:
+        return step
+    return replace(step, phase="refine", part=_LANDED / worst_excess(finished[-1], inputs.budget))
+
+
+def _steering(network: fx.GraphModule, inputs: LoopInputs, wanted: float) -> FixedCost | None:
+    """Estimated part of the budget that a network needs, relative to the ``wanted`` one; None without an estimate."""
+    if estimated_cost(network, inputs) is None:
+        return None
+    return lambda fixed: _estimate(fixed, inputs) / wanted
+
+
+def _estimate(network: fx.GraphModule, inputs: LoopInputs) -> float:
+    """Estimated use divided by limit of the binding resource, where there is an estimate."""
+    report = estimated_cost(network, inputs)
+    return max(0.0 if report is None else fill(report, inputs.budget), 1e-3)
+
+
+def _correction(trials: list[PruneTrial], inputs: LoopInputs) -> float:
+    """Measured / estimated cost at the budget: level and trend in the size of the network, the most probable ones."""
+    estimated = [(worst_excess(t, inputs.budget), t.predicted["fill"]) for t in trials if "fill" in t.predicted]
+    known = [(measured, measured / estimate) for measured, estimate in estimated if measured > 0]
+    sizes, ratios = np.log(np.array(known).reshape(-1, 2)).T
+    terms = np.stack([np.ones_like(sizes), sizes])
+    precision = terms @ terms.T / _SCATTER**2 + np.diag([_LEVEL**-2, _TREND**-2])
+    level, trend = np.linalg.solve(precision, terms @ ratios / _SCATTER**2)
+    return float(np.exp(level + trend * math.log(_AIM)))
+
+
+def _lead(trials: list[PruneTrial], correction: float) -> float:
+    """By how much the finished networks ended below (or above) what was wanted of them: the next one is led there."""
+    reached = [
+        correction * t.predicted["fill"] for t in trials if t.phase in ("final", "trim") and "fill" in t.predicted
+    ]
+    return min(max(math.prod(_AIM / part for part in reached), 1 / _MOST_LEAD), _MOST_LEAD)
 
 
 def _charge_at_budget(trials: list[PruneTrial], inputs: LoopInputs, first: float) -> float:

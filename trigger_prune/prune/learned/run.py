@@ -7,6 +7,7 @@ import math
 import os
 import pickle
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,15 @@ from torch import fx
 from trigger_prune.config.learn_section import LearnConfig
 from trigger_prune.prune.measured import LoopInputs, OnEpoch
 from trigger_prune.quantize.learned.convert import LearnedBits, fixed_network, learned_network
-from trigger_prune.quantize.learned.price import PriceController
+from trigger_prune.quantize.learned.price import CostPath, PriceController
 from trigger_prune.quantize.learned.train import charge_of, train_to_cost
 from trigger_prune.train.history import FitHistory
 
 _FILE = "learned.pt"
+
+FixedCost = Callable[[fx.GraphModule], float]
+"""Cost of a fixed-point network relative to what is wanted of it."""
+
 _INTEGRAL_TIME = 60.0
 """Gain of the integral part times the number of steps: a short training needs a faster controller."""
 
@@ -57,18 +62,33 @@ class LearnedRun:
         run.charge = charge_of(run.network, config.charge)
         return run
 
-    def descend(self, charge: float, epochs: int, phase: str, on_epoch: OnEpoch) -> FitHistory:
-        """Train on a constant learning rate while the cost goes to ``charge``."""
+    def descend(
+        self, charge: float, epochs: int, phase: str, on_epoch: OnEpoch, cost: FixedCost | None = None
+    ) -> FitHistory:
+        """Train on a constant learning rate while the cost goes to ``charge``, or to another charge that ``cost`` of
+        the networks on the way asks for; ``charge`` of the run says where it went."""
         self.stage += 1
-        history = self._train(self.network, self.controller, charge, epochs, f"{phase} {self.stage}", False, on_epoch)
-        self.charge = charge
+        path = CostPath(self.charge, charge)
+        named = f"{phase} {self.stage}"
+        history = self._train(self.network, self.controller, path, epochs, named, False, on_epoch, cost)
+        self.charge = path.end
         return history
 
-    def annealed(self, charge: float, epochs: int, phase: str, on_epoch: OnEpoch) -> tuple[fx.GraphModule, FitHistory]:
-        """A finished fixed-point network of about ``charge``; the run itself stays where it is."""
+    def annealed(
+        self,
+        charge: float,
+        epochs: int,
+        phase: str,
+        on_epoch: OnEpoch,
+        cost: FixedCost | None = None,
+        lead: float = 1.0,
+    ) -> tuple[fx.GraphModule, FitHistory, float]:
+        """A finished fixed-point network of about ``charge``, or of another charge that ``cost`` of the networks on
+        the way asks for, ``lead`` times as high, which comes third; the run itself stays where it is."""
         network, controller = copy.deepcopy(self.network), copy.copy(self.controller)
-        history = self._train(network, controller, charge, epochs, phase, True, on_epoch)
-        return self._fixed(network), history
+        path = CostPath(self.charge, charge)
+        history = self._train(network, controller, path, epochs, phase, True, on_epoch, cost, lead)
+        return self._fixed(network), history, path.end
 
     def snapshot(self) -> fx.GraphModule:
         """The fixed-point network of this moment."""
@@ -84,11 +104,13 @@ class LearnedRun:
         self,
         network: fx.GraphModule,
         controller: PriceController,
-        charge: float,
+        path: CostPath,
         epochs: int,
         phase: str,
         anneal: bool,
         on_epoch: OnEpoch,
+        cost: FixedCost | None,
+        lead: float = 1.0,
     ) -> FitHistory:
         settings = replace(
             self.inputs.settings,
@@ -105,11 +127,12 @@ class LearnedRun:
             self.inputs.validation,
             settings,
             controller,
-            start=self.charge,
-            end=charge,
+            path,
             anneal=anneal,
             kind=self.config.charge,
             progress=on_epoch,
+            cost=None if cost is None else lambda: cost(self._fixed(copy.deepcopy(network))),
+            lead=lead,
         )
 
     def save(self, scratch: Path, key: str) -> None:

@@ -29,6 +29,22 @@ class PriceController:
         return float(min(max(math.exp(self.log_price + self.gain * error), LOWEST), HIGHEST))
 
 
-def goal_between(start: float, end: float, progress: float) -> float:
-    """Wanted cost at ``progress`` (0 to 1) on the way from ``start`` to ``end``: equal factors in equal times."""
-    return float(start * (end / start) ** min(max(progress, 0.0), 1.0))
+@dataclass
+class CostPath:
+    """The wanted cost from ``start`` to ``end`` while a training goes on: equal factors in equal times.
+
+    done   part of the training (0 to 1) at which ``start`` was, or is since the last ``turn``
+    """
+
+    start: float
+    end: float
+    done: float = 0.0
+
+    def at(self, progress: float) -> float:
+        """Wanted cost when the part ``progress`` (0 to 1) of the training is done."""
+        share = (min(max(progress, 0.0), 1.0) - self.done) / max(1.0 - self.done, 1e-9)
+        return float(self.start * (self.end / self.start) ** max(share, 0.0))
+
+    def turn(self, progress: float, end: float) -> None:
+        """From ``progress`` on go to another ``end``."""
+        self.start, self.end, self.done = self.at(progress), end, progress
