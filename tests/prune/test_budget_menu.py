@@ -12,17 +12,14 @@ import torch
 from torch import fx, nn
 
 from trigger_prune.cost.analytic import AnalyticCost
-from trigger_prune.cost.csd import csd_count
 from trigger_prune.cost.hls.model import HlsAnalyticCost
 from trigger_prune.errors import ConfigError
 from trigger_prune.fixed_point import FixedPoint
 from trigger_prune.importance import CriterionData, criterion_by_name
 from trigger_prune.importance.group_scores import score_groups
 from trigger_prune.prune.budget.check import plan_cost
-from trigger_prune.prune.budget.digits import digits_capped
 from trigger_prune.prune.budget.estimators import HlsEstimator, RtlEstimator, chain_cost
 from trigger_prune.prune.budget.menu import MenuSettings, apply_options, build_problem, live_spec
-from trigger_prune.prune.budget.reductions import ladder
 from trigger_prune.prune.budget.removal import removal_of
 from trigger_prune.quantize.convert import quantize_model
 from trigger_prune.quantize.describe import describe_network
@@ -30,7 +27,6 @@ from trigger_prune.structure import structure_by_name
 from trigger_prune.structure.masks import prunable_layers
 from trigger_prune.target import Target
 from trigger_prune.train.evaluate import Batches
-from trigger_prune.train.fit import FitSettings, fit
 
 LATENCY = (("Latency", 1),)
 
@@ -48,13 +44,11 @@ def data(seed: int = 1) -> CriterionData:
     return CriterionData(Batches(x, (x[:, 0] > 0).long() + (x[:, 1] > 0).long(), torch.ones(200)))
 
 
-def problem_of(
-    net: fx.GraphModule, structure: str = "weight", layouts=LATENCY, scale=None, estimator=None, digits=False
-):
+def problem_of(net: fx.GraphModule, structure: str = "weight", layouts=LATENCY, scale=None, estimator=None):
     groups = structure_by_name(structure).groups(net)
     removal = removal_of(net, groups, "obd_fisher", data())
     estimator = estimator or RtlEstimator(AnalyticCost())
-    return groups, build_problem(net, groups, removal, estimator, Target(), MenuSettings(layouts, scale or {}, digits))
+    return groups, build_problem(net, groups, removal, estimator, Target(), MenuSettings(layouts, scale or {}))
 
 
 @pytest.mark.parametrize("structure", ["weight", "neuron"])
@@ -94,101 +88,13 @@ def test_options_remove_the_least_loss_per_logic_first() -> None:
     numbers = groups.ids[menu.name].flatten().numpy()
     worth = (removal.loss / removal.price).numpy()
     for option in menu.options:
-        gone = set(option.payload["reduced"].removed.tolist())
+        gone = set(option.payload["removed"].tolist())
         kept = [number for number in numbers.tolist() if number not in gone]
         assert max((worth[number] for number in gone), default=0.0) <= min(worth[number] for number in kept)
         assert option.loss_increase == pytest.approx(sum(float(removal.loss[number]) for number in gone))
         assert option.sparsity == pytest.approx(len(gone) / len(numbers))
-    assert start == 0 and len(menu.options[0].payload["reduced"].removed) == 0
+    assert start == 0 and len(menu.options[0].payload["removed"]) == 0
     assert 1.0 - menu.options[-1].sparsity == pytest.approx(0.0125, abs=0.005)
-
-
-def best_of_fewer_digits(code: int, keep: int, lowest: int, highest: int) -> int:
-    """Distance to the nearest code with at most ``keep`` signed digits, by trying every code of the type."""
-    return min(abs(code - other) for other in range(lowest, highest + 1) if int(csd_count(other)) <= keep)
-
-
-@pytest.mark.parametrize(("lowest", "highest"), [(-16, 15), (-128, 127), (0, 63)])
-def test_a_ladder_is_the_convex_hull_of_all_ways_to_fewer_digits(lowest: int, highest: int) -> None:
-    for code in range(lowest, highest + 1):
-        if code == 0:
-            continue
-        full = int(csd_count(code))
-        every = [
-            (full - keep, (best_of_fewer_digits(code, keep, lowest, highest) / code) ** 2) for keep in range(full + 1)
-        ]
-        steps = ladder(code, lowest, highest)
-        slopes = [loss / saved for _, loss, saved in steps]
-        assert slopes == sorted(slopes) and steps[-1][0] == 0
-        saved, loss = np.cumsum([(step[2], step[1]) for step in steps], axis=0).T
-        assert saved[-1] == full and loss[-1] == pytest.approx(1.0)
-        for target, at, cost in zip((step[0] for step in steps), saved, loss, strict=True):
-            assert int(csd_count(target)) <= full - at
-            assert (at, pytest.approx(cost)) in every
-        hull = np.interp([at for at, _ in every], [0, *saved], [0.0, *loss])
-        assert all(cost >= lower - 1e-12 for (_, cost), lower in zip(every, hull, strict=True))
-
-
-def test_a_plan_with_fewer_digits_costs_what_the_capped_network_costs() -> None:
-    generator = np.random.default_rng(4)
-    thinner = 0
-    for trial in range(6):
-        net = network(trial)
-        groups, problem = problem_of(net, digits=True)
-        choice = {menu.name: int(generator.integers(len(menu.options))) for menu in problem.menus}
-        promised = plan_cost(problem, choice)
-        before = {layer.name: layer.weight for layer in describe_network(net).layers}
-        with digits_capped(net, held=False) as caps:
-            chosen = {menu.name: menu.options[choice[menu.name]] for menu in problem.menus}
-            apply_options(net, groups, chosen, caps)
-            capped = describe_network(net)
-        for layer in capped.layers:
-            expected = chosen[layer.name].payload["reduced"].layer.weight
-            # of two codes equally near the cap may take the other one
-            assert np.array_equal(np.abs(layer.weight - before[layer.name]), np.abs(expected - before[layer.name]))
-            thinner += int(((layer.weight != 0) & (layer.weight != before[layer.name])).sum())
-            assert (layer.weight == 0).mean() == pytest.approx(
-                max(chosen[layer.name].sparsity, (expected == 0).mean()), abs=1e-9
-            )
-        built = chain_cost(RtlEstimator(AnalyticCost()), capped.layers, Target().layout, Target())
-        assert promised.lut == pytest.approx(built.lut, rel=0.02)  # ties: digits are the same, their bits are not
-        assert describe_network(net).content_hash() == capped.content_hash()  # the caps are gone, the values stay
-    assert thinner > 50
-
-
-def test_digits_go_where_they_save_most_for_their_loss() -> None:
-    net = network()
-    groups, problem = problem_of(net, digits=True)
-    removal = removal_of(net, groups, "obd_fisher", data())
-    _, plain = problem_of(net)
-    menu, by_groups = problem.menus[0], plain.menus[0]
-    weight = describe_network(net).layers[0].weight.reshape(-1)
-    loss = removal.loss[: len(weight)].numpy()
-    for option in menu.options[1:-1]:
-        reduced = option.payload["reduced"]
-        after = reduced.layer.weight.reshape(-1)
-        moved = after != weight
-        told = loss[moved] * ((weight - after)[moved] / weight[moved]) ** 2
-        silent = loss[reduced.removed[weight[reduced.removed] == 0]]
-        assert option.loss_increase == pytest.approx(told.sum() + silent.sum())
-    # with the finer steps the same LUTs cost less loss: never more than the line between two options
-    lut = np.array([option.cost.lut for option in menu.options])[::-1]
-    told = np.array([option.loss_increase for option in menu.options])[::-1]
-    for option in by_groups.options[2:-5:5]:
-        assert np.interp(option.cost.lut, lut, told) < option.loss_increase
-
-
-def test_held_digits_do_not_grow_in_training_and_free_ones_do() -> None:
-    counts = {}
-    for held in (True, False):
-        net = network()
-        before = {layer.name: csd_count(layer.weight) for layer in describe_network(net).layers}
-        batches = Batches(data().batches.features, data().batches.targets, torch.ones(200))
-        with digits_capped(net, held=held):
-            fit(net, batches, batches, FitSettings("trim", 5, 50, 2e-2, 1))
-        after = {layer.name: csd_count(layer.weight) for layer in describe_network(net).layers}
-        counts[held] = sum(int((after[name] > before[name]).sum()) for name in after)
-    assert counts[True] == 0 and counts[False] > 20
 
 
 def test_what_is_gone_stays_gone_and_menus_start_there() -> None:

@@ -97,11 +97,6 @@ class PruneConfig(Section):
         description="scope solver: widths of weights, the same in all layers, to choose from (default: "
         "quantize.weight_bits).",
     )
-    fewer_digits: bool = Field(
-        default=False,
-        description="scope solver, structure weight: a weight may also keep fewer canonical signed digits, each of "
-        "which is an adder where a weight has a multiplier of its own.",
-    )
     goal: Literal["budget", "tolerance"] = Field(
         default="budget",
         description="budget: prune until the measured cost meets the budget. tolerance: find the largest sparsity that "
@@ -154,10 +149,6 @@ class PruneConfig(Section):
             raise ValueError("schedule adaptive steps back, which regrow cannot; use another schedule")
         if self.scope in ("solver", "learned") and self.goal == "tolerance":
             raise ValueError(f"scope {self.scope} needs goal budget")
-        if self.fewer_digits and (self.scope != "solver" or self.structure != "weight"):
-            raise ValueError(
-                f"fewer_digits needs scope solver and structure weight, not {self.scope}, {self.structure}"
-            )
         if self.scope == "learned" and self.structure != "weight":
             raise ValueError(f"scope learned prunes single weights, not structure {self.structure}")
         return self

@@ -198,7 +198,7 @@ def _tune(
     goal = _goal(network, inputs, state)
     if phase == "trim":
         # a few weights more: they go at once, and the network recovers
-        goal = replace(goal, ramp_fraction=0.0, held=True)
+        goal = replace(goal, ramp_fraction=0.0)
     result = ramp_to_cost(network, loop.train, loop.validation, settings, goal, on_epoch)
     plan = result.plans[-1].cost
     # costs were scaled by 1 / aim, so that the solver stays below the limits
@@ -218,7 +218,6 @@ def _goal(network: fx.GraphModule, inputs: SolverInputs, state: _State) -> CostG
         criterion=loop.config.criterion,
         data=criterion_events(loop.train, loop.settings.task, loop.settings.seed),
         scale=aim,
-        digits=loop.config.fewer_digits,
     )
 
 

@@ -10,15 +10,13 @@ from itertools import pairwise
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import fx
+from torch import Tensor, fx
 
 from trigger_prune.cost.dataflow import live_layers
 from trigger_prune.cost.network import NetworkSpec, WeightLayer
 from trigger_prune.errors import ConfigError
-from trigger_prune.prune.budget.digits import DigitCaps
 from trigger_prune.prune.budget.estimators import LayerEstimator
 from trigger_prune.prune.budget.options import CostVector, EdgeCost, LayerMenu, Option, Problem
-from trigger_prune.prune.budget.reductions import Reduced, Removal, reductions_of
 from trigger_prune.quantize.describe import describe_network
 from trigger_prune.quantize.graph import is_add, is_cat, module_of
 from trigger_prune.quantize.layers import WEIGHT_LAYERS
@@ -40,16 +38,26 @@ _Columns = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
+class Removal:
+    """What the removal of each group would do, in float64 ``(count,)``.
+
+    loss    predicted increase of the loss
+    price   resource that it would save, in any unit, above zero; within a layer the least loss per price goes first
+    """
+
+    loss: Tensor
+    price: Tensor
+
+
+@dataclass(frozen=True)
 class MenuSettings:
     """Layouts that a layer may take, as (strategy, reuse factor), and factors by which resources are multiplied.
 
-    ``scale`` holds measured / estimated of what was measured before, by resource. With ``digits`` a weight may also
-    keep fewer signed digits (groups of structure weight).
+    ``scale`` holds measured / estimated of what was measured before, by resource.
     """
 
     layouts: tuple[tuple[str, int], ...]
     scale: Mapping[str, float]
-    digits: bool = False
 
 
 def build_problem(
@@ -69,18 +77,20 @@ def build_problem(
     spec = live_spec(network)
     removed = removed_groups(network, groups)
     homes = np.array(groups.home())
+    ratio = (removal.loss / removal.price).numpy()
     menus, zeroed = [], {}
     for layer in spec.layers:
         mine = np.flatnonzero(homes == layer.name) if layer.name in groups.ids else np.empty(0, dtype=np.int64)
         left = mine[~removed.numpy()[mine]] if len(mine) else mine
-        reductions = reductions_of(layer, groups, left, removal, digits=settings.digits)
+        order = left[np.argsort(ratio[left], kind="stable")]
         options: list[Option] = []
         bare: list[WeightLayer] = []
-        for n_kept in _kept_counts(len(mine), reductions.count):
-            reduced = reductions.after(reductions.count - n_kept)
-            found = _layouts(reduced, len(mine), len(left), estimator, target, settings)
+        for n_kept in _kept_counts(len(mine), len(left)):
+            gone = order[: len(left) - n_kept]
+            smaller = _without(layer, groups, gone)
+            found = _layouts(smaller, len(mine), n_kept, gone, removal, estimator, target, settings)
             options += found
-            bare += [reduced.layer] * len(found)
+            bare += [smaller] * len(found)
         menus.append(LayerMenu(layer.name, tuple(options)))
         zeroed[layer.name] = bare
     if groups.structure not in _WIDTHS or _branches(network):
@@ -137,17 +147,11 @@ def _columns(consumer: WeightLayer, rows: NDArray[np.bool_]) -> NDArray[np.bool_
     return np.repeat(rows, channels // len(rows))
 
 
-def apply_options(
-    network: fx.GraphModule, groups: Groups, options: Mapping[str, Option], caps: DigitCaps | None = None
-) -> tuple[LayerLayout, ...]:
-    """Mask what the chosen options remove and cap the digits of what they thin out, in place; returns every layer's
-    layout."""
+def apply_options(network: fx.GraphModule, groups: Groups, options: Mapping[str, Option]) -> tuple[LayerLayout, ...]:
+    """Mask what the chosen options remove, in place; returns every layer's layout."""
     chosen = torch.zeros(groups.count, dtype=torch.bool)
-    for name, option in options.items():
-        reduced = option.payload["reduced"]
-        chosen[torch.from_numpy(reduced.removed)] = True
-        if caps is not None and len(reduced.weights):
-            caps.tighten(name, reduced.weights, reduced.digits)
+    for option in options.values():
+        chosen[torch.from_numpy(option.payload["removed"])] = True
     mask_groups(network, groups, chosen)
     return tuple(option.payload["layout"] for option in options.values())
 
@@ -164,12 +168,26 @@ def _kept_counts(n: int, left: int) -> list[int]:
     return sorted(counts, reverse=True)
 
 
+def _without(layer: WeightLayer, groups: Groups, gone: _Columns) -> WeightLayer:
+    if not len(gone):
+        return layer
+    ids = groups.ids[layer.name].cpu().numpy()
+    return replace(layer, weight=np.where(np.isin(ids, gone), 0, layer.weight))
+
+
 def _layouts(
-    reduced: Reduced, n: int, left: int, estimator: LayerEstimator, target: Target, settings: MenuSettings
+    layer: WeightLayer,
+    n: int,
+    n_kept: int,
+    gone: _Columns,
+    removal: Removal,
+    estimator: LayerEstimator,
+    target: Target,
+    settings: MenuSettings,
 ) -> list[Option]:
-    """The layer, ``left`` of whose ``n`` groups were there, in every layout that it can have."""
+    """The layer in every layout that it can have."""
     found, impossible = [], None
-    layer, n_kept = reduced.layer, left - len(reduced.removed)
+    loss = float(removal.loss[torch.from_numpy(gone)].sum()) if len(gone) else 0.0
     for strategy, factor in settings.layouts:
         layout = LayerLayout(layer.name, strategy, factor)
         try:
@@ -180,13 +198,13 @@ def _layouts(
         found.append(
             Option(
                 label=f"{n_kept}/{n} {strategy} RF {factor}",
-                loss_increase=reduced.loss,
+                loss_increase=loss,
                 cost=cost,
                 output_width=int(np.any(layer.weight.reshape(len(layer.weight), -1), axis=1).sum()),
                 sparsity=1.0 - n_kept / n if n else 0.0,
                 reuse_factor=factor,
                 strategy=strategy,
-                payload={"reduced": reduced, "layout": layout},
+                payload={"removed": gone, "layout": layout},
             )
         )
     if not found and impossible is not None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,7 +16,6 @@ import torch
 from torch import fx
 
 from trigger_prune.importance import CriterionData
-from trigger_prune.prune.budget.digits import digits_capped
 from trigger_prune.prune.budget.estimators import LayerEstimator
 from trigger_prune.prune.budget.menu import MenuSettings, apply_options, build_problem
 from trigger_prune.prune.budget.options import Problem
@@ -52,7 +50,6 @@ class CostGoal:
     scale      measured / estimated of what was measured before, by resource
     layouts    (strategy, reuse factor) that a layer may take
     criterion  ranks the groups of a layer, see ``removal_of``
-    digits     a weight may also keep fewer signed digits; with ``held`` none may have more than at the start
     """
 
     groups: Groups
@@ -64,13 +61,11 @@ class CostGoal:
     data: CriterionData
     scale: Mapping[str, float] = field(default_factory=dict)
     ramp_fraction: float = 0.5
-    digits: bool = False
-    held: bool = False
 
     def problem(self, network: fx.GraphModule) -> Problem:
         """The menus of a network as it is."""
         removal = removal_of(network, self.groups, self.criterion, self.data)
-        settings = MenuSettings(self.layouts, self.scale, self.digits)
+        settings = MenuSettings(self.layouts, self.scale)
         return build_problem(network, self.groups, removal, self.estimator, self.target, settings)
 
     def inner_limits(self) -> Budget:
@@ -127,15 +122,14 @@ def ramp_to_cost(
                     return  # the limits of a later step, on another network, decide
                 plan = solve(problem, with_limits(limits, error.nearest))
             plans.append(plan)
-            layouts.append(apply_options(network, goal.groups, plan.options, caps))
+            layouts.append(apply_options(network, goal.groups, plan.options))
 
     def hold(optimizer: torch.optim.Optimizer) -> None:
         zero_masked(network, optimizer)
 
     settled = min(math.floor(_LAST_CORRECTION * settings.epochs) + 1, settings.epochs - 1)
     chosen = replace(settings, select_from_epoch=settled)
-    with digits_capped(network, held=goal.held) if goal.digits else nullcontext() as caps:
-        history = fit(network, train, validation, chosen, on_step=update, on_after_step=hold, progress=progress)
+    history = fit(network, train, validation, chosen, on_step=update, on_after_step=hold, progress=progress)
     return CostRamp(history, tuple(plans), layouts[-1])
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, fx
 from trigger_prune.cost.csd import csd_count
 from trigger_prune.importance import CriterionData, criterion_by_name
 from trigger_prune.importance.group_scores import score_groups
-from trigger_prune.prune.budget.reductions import GROWTH_BITS, Removal
+from trigger_prune.prune.budget.menu import Removal
 from trigger_prune.quantize.describe import describe_network
 from trigger_prune.structure._base import Groups
 from trigger_prune.structure.masks import prunable_layers
@@ -22,6 +22,9 @@ LOSS_SCALE = "obd_fisher"
 
 _SQUARED = ("magnitude_l1", "wanda", "activation")
 """Criteria of the first power of the weight or of what it does; the loss goes with the square."""
+
+_GROWTH_BITS = 2
+"""An adder behind an input of w bits has about w + 2."""
 
 
 def removal_of(network: fx.GraphModule, groups: Groups, criterion: str, data: CriterionData) -> Removal:
@@ -68,9 +71,9 @@ def _prices(network: fx.GraphModule, groups: Groups) -> Tensor:
     """Bits of the adders behind each group's weights, without sharing; at least those of one adder."""
     spec = describe_network(network)
     bits = {
-        layer.name: torch.from_numpy(csd_count(layer.weight) * (layer.input_type.width + GROWTH_BITS)).double()
+        layer.name: torch.from_numpy(csd_count(layer.weight) * (layer.input_type.width + _GROWTH_BITS)).double()
         * layer.positions
         for layer in spec.layers
     }
-    least = min(layer.input_type.width for layer in spec.layers) + GROWTH_BITS
+    least = min(layer.input_type.width for layer in spec.layers) + _GROWTH_BITS
     return groups.sums(bits).clamp(min=float(least))
