@@ -19,6 +19,11 @@ class RefineConfig(Section):
     """
 
     enabled: bool = Field(default=False, description="Whether the pruned network is refined.")
+    headroom: Annotated[float, Field(ge=1, le=4)] = Field(
+        default=1.0,
+        description="Prune to so many times the LUTs and FFs of the budget, and refine from there into the budget: "
+        "more weights, of fewer digits. 1: prune to the budget, and refine below it by largest_merit_loss.",
+    )
     saving_per_round: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.05, description="Fraction of the cost that a round of moves saves, by the model of the cost."
     )

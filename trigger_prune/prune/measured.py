@@ -152,6 +152,12 @@ def estimated_excess(network: fx.GraphModule, inputs: LoopInputs) -> float | Non
     return None if report is None else max(report.excess(inputs.budget).values(), default=None)
 
 
+def estimated_fill(network: fx.GraphModule, inputs: LoopInputs) -> float | None:
+    """``fill`` of the estimated cost; None without an estimate."""
+    report = estimated_cost(network, inputs)
+    return None if report is None else fill(report, inputs.budget)
+
+
 def worst_excess(trial: PruneTrial, budget: Budget) -> float:
     """Use divided by limit of the binding resource; 0 without limits."""
     return fill(trial.cost, budget)

@@ -13,10 +13,13 @@ from trigger_prune.config.project import LearnConfig, PruneConfig
 from trigger_prune.config.refine_section import RefineConfig
 from trigger_prune.cost.analytic import AnalyticCost
 from trigger_prune.cost.report import CostStage, HardwareReport
+from trigger_prune.errors import BudgetError, ConfigError
 from trigger_prune.fixed_point import FixedPoint
 from trigger_prune.prune.learned.loop import learn_to_budget
 from trigger_prune.prune.measured import LoopInputs, PruneResult
 from trigger_prune.prune.refine.after_pruning import refine_result
+from trigger_prune.prune.refine.to_budget import refine_to_budget, widened
+from trigger_prune.prune.trial import PruneTrial
 from trigger_prune.quantize.convert import input_shape_of, input_type_of, quantize_model
 from trigger_prune.quantize.describe import describe_network
 from trigger_prune.quantize.freeze import freeze
@@ -32,9 +35,10 @@ REFINE = RefineConfig(enabled=True, rounds=4, fine_tune_epochs=3, saving_per_rou
 
 @dataclass
 class Cost:
-    """The formula, and from ``dear`` measurements on ten times as much."""
+    """The formula, and from ``dear`` measurements on ``factor`` times as much."""
 
     dear: int = 1000
+    factor: float = 10.0
     calls: int = 0
     name = "formula"
     stage = CostStage.ANALYTIC
@@ -43,7 +47,7 @@ class Cost:
         self.calls += 1
         report = AnalyticCost().measure(network, target)
         assert report.lut is not None
-        return replace(report, lut=report.lut * (10 if self.calls >= self.dear else 1))
+        return replace(report, lut=round(report.lut * (self.factor if self.calls >= self.dear else 1)))
 
 
 def events(n: int, seed: int) -> Batches:
@@ -104,3 +108,45 @@ def test_a_refinement_above_the_budget_is_kept_as_a_trial_only(inputs: LoopInput
     result = refine_result(pruned, replace(inputs, cost_model=Cost(dear=1)), REFINE)
     assert result.trials[-1].phase == "refine" and not result.trials[-1].meets_budget
     assert result.chosen == pruned.chosen and result.network is pruned.network
+
+
+TO_BUDGET = RefineConfig(enabled=True, headroom=1.5, rounds=20, fine_tune_epochs=2, saving_per_round=0.08)
+
+
+def test_a_wider_budget_has_more_adders_and_nothing_else() -> None:
+    assert widened(Budget(lut=999, dsp=3, latency_cycles=7), 1.5) == Budget(lut=1499, dsp=3, latency_cycles=7)
+    assert widened(Budget(lut=100, ff=50), 1.1) == Budget(lut=111, ff=56)
+    with pytest.raises(ConfigError, match="neither is limited"):
+        widened(Budget(dsp=3), 1.5)
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.15])
+def test_the_refinement_lands_in_the_budget(inputs: LoopInputs, pruned: PruneResult, factor: float) -> None:
+    """Also where what is refined costs more than the estimate says, which only the reports know."""
+    start = pruned.chosen.cost.lut
+    assert start is not None
+    budget = Budget(lut=round(start / 1.4), latency_cycles=50)
+    measured: list[PruneTrial] = []
+    narrow = replace(inputs, budget=budget, cost_model=Cost(dear=1, factor=factor))
+    result = refine_to_budget(pruned, narrow, TO_BUDGET, on_trial=measured.append)
+    assert 1 <= len(measured) <= 4 and {trial.phase for trial in measured} == {"refine"}
+    assert 0.88 * budget.lut < result.chosen.cost.lut <= budget.lut
+    assert len(result.trials) == len(result.networks) == len(result.histories) == len(pruned.trials) + len(measured)
+    assert [trial.meets_budget for trial in result.trials] == [t.cost.lut <= budget.lut for t in result.trials]
+    assert sum(trial.chosen for trial in result.trials) == 1
+    built = describe_network(shrink_network(result.network).network)
+    assert result.chosen.cost.content_hash == built.content_hash()
+    assert result.chosen.validation_loss < pruned.chosen.validation_loss + 0.1
+
+
+def test_a_network_that_fits_already_is_not_refined(inputs: LoopInputs, pruned: PruneResult) -> None:
+    result = refine_to_budget(pruned, inputs, TO_BUDGET)
+    assert [trial.phase for trial in result.trials] == [trial.phase for trial in pruned.trials]
+    assert result.chosen == pruned.chosen
+    assert describe_network(result.network).content_hash() == describe_network(pruned.network).content_hash()
+
+
+def test_a_budget_that_rounds_do_not_reach_is_an_error(inputs: LoopInputs, pruned: PruneResult) -> None:
+    few = TO_BUDGET.model_copy(update={"rounds": 1})
+    with pytest.raises(BudgetError, match="lut"):
+        refine_to_budget(pruned, replace(inputs, budget=Budget(lut=300)), few)

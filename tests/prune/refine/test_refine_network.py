@@ -210,10 +210,10 @@ def test_bad_settings_and_empty_networks_are_named():
 
 def test_every_key_of_the_section_is_a_setting_with_the_same_default():
     section = RefineConfig()
-    keys = set(RefineConfig.model_fields) - {"enabled"}
+    keys = set(RefineConfig.model_fields) - {"enabled", "headroom"}
     assert keys < set(inspect.signature(RefineSettings).parameters)
     assert all(getattr(section, key) == getattr(RefineSettings(), key) for key in keys)
-    assert not section.enabled
+    assert not section.enabled and section.headroom == 1
 
 
 @pytest.mark.parametrize("undone", [True, False])

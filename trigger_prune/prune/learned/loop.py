@@ -20,9 +20,8 @@ from trigger_prune.prune.measured import (
     LoopInputs,
     OnEpoch,
     PruneResult,
-    estimated_cost,
     estimated_excess,
-    fill,
+    estimated_fill,
     worst_excess,
 )
 from trigger_prune.prune.rounds import Candidate, Rounds, load_rounds, save_rounds, start_key, state_of
@@ -196,15 +195,14 @@ def _next(
 
 def _steering(network: fx.GraphModule, inputs: LoopInputs, wanted: float) -> FixedCost | None:
     """Estimated part of the budget that a network needs, relative to the ``wanted`` one; None without an estimate."""
-    if estimated_cost(network, inputs) is None:
+    if estimated_fill(network, inputs) is None:
         return None
     return lambda fixed: _estimate(fixed, inputs) / wanted
 
 
 def _estimate(network: fx.GraphModule, inputs: LoopInputs) -> float:
     """Estimated use divided by limit of the binding resource, where there is an estimate."""
-    report = estimated_cost(network, inputs)
-    return max(0.0 if report is None else fill(report, inputs.budget), 1e-3)
+    return max(estimated_fill(network, inputs) or 0.0, 1e-3)
 
 
 def _correction(trials: list[PruneTrial], inputs: LoopInputs) -> float:

@@ -6,6 +6,8 @@ import copy
 from collections.abc import Callable
 from dataclasses import replace
 
+from torch import nn
+
 from trigger_prune.config.refine_section import RefineConfig
 from trigger_prune.errors import ModelError
 from trigger_prune.prune.measured import LoopInputs, PruneResult, measure
@@ -31,18 +33,9 @@ def refine_result(
     It is the chosen one from then on if it is within the budget. The network is refined in its full shape; the trial
     is measured without what has no effect, as all trials are. Raises ModelError for a network of float activations.
     """
-    if is_weights_only(result.network):
-        raise ModelError(
-            f"{type(result.network).__name__} has float activations: there are no adders to save",
-            hint="set refine.enabled: false",
-        )
+    require_fixed_point(result.network)
     network = copy.deepcopy(result.network).cpu()
-    settings = RefineSettings(
-        **config.model_dump(exclude={"enabled"}),
-        batch_size=inputs.settings.batch_size,
-        weight_decay=inputs.settings.weight_decay,
-        seed=inputs.settings.seed,
-    )
+    settings = refine_settings(config, inputs)
     refined = refine_network(
         network,
         inputs.train,
@@ -63,16 +56,35 @@ def refine_result(
         result,
         network=network if kept else result.network,
         trials=(*trials, replace(trial, chosen=kept)),
-        histories=(*result.histories, _history(refined, config, number, trial)),
+        histories=(*result.histories, point_history(refined, config, trial)),
         networks=(*result.networks, network_state(network)),
     )
 
 
-def _history(refined: RefineResult, config: RefineConfig, number: int, trial: PruneTrial) -> FitHistory:
+def require_fixed_point(network: nn.Module) -> None:
+    """Raise ModelError for a network of float activations."""
+    if is_weights_only(network):
+        raise ModelError(
+            f"{type(network).__name__} has float activations: there are no adders to save",
+            hint="set refine.enabled: false",
+        )
+
+
+def refine_settings(config: RefineConfig, inputs: LoopInputs) -> RefineSettings:
+    """Settings of a refinement from its section and the loop's training."""
+    return RefineSettings(
+        **config.model_dump(exclude={"enabled", "headroom"}),
+        batch_size=inputs.settings.batch_size,
+        weight_decay=inputs.settings.weight_decay,
+        seed=inputs.settings.seed,
+    )
+
+
+def point_history(refined: RefineResult, config: RefineConfig, trial: PruneTrial) -> FitHistory:
     """The measured points of a refinement, one per round, in the form of a training's epochs."""
     records = tuple(
         EpochRecord(
-            phase=f"refine {number}",
+            phase=f"refine {trial.round}",
             epoch=point.round,
             train_loss=point.train_loss,
             validation_loss=point.validation_loss,

@@ -50,6 +50,9 @@ _LEAST_LASTING = 0.1
 """Fine-tuning undoes part of a saving: at equal digits a weight moves back to a more expensive code. Where little
 lasts the price must rise until digits go; below this share what lasts is noise."""
 
+_LEAST_SAVING = 0.003
+"""Part of the cost that a round shall save however near ``max_cost`` is."""
+
 _BEYOND = 2.0
 """Rounds go on until the merit has fallen this many times further than allowed: a later round may recover."""
 
@@ -127,6 +130,8 @@ class _Refinement:
         rules = ProposalRules(settings.chain, per_row=1, use_gradient=False)
         for number in range(1, settings.rounds + 1):
             wanted = settings.saving_per_round * cost
+            if settings.max_cost is not None:  # the last round shall not go further than it must
+                wanted = min(wanted, max(cost - settings.max_cost, _LEAST_SAVING * cost))
             events = model_events(self.state, settings.model_events, self.draws)
             saved = save_cost(self.pricing, wanted, price, rules, events, settings.seed + number)
             self.steps += saved.steps
