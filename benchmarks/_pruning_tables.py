@@ -25,6 +25,7 @@ def budget_loop(result: Result) -> list[str]:
         "uniform": "same sparsity in every layer, magnitude",
         "global": "one global ranking, magnitude",
         "solver": "**solver**",
+        "digits": "**solver, and refinement into the budget**",
     }
     for method, label in names.items():
         cells = [
@@ -33,10 +34,12 @@ def budget_loop(result: Result) -> list[str]:
         ]
         lines.append(f"| {label} | {' | '.join(cells)} |")
     gains = [
-        f"{figures[f'gain_over_{other}_points']:+.2f} ± {figures[f'gain_over_{other}_points_error']:.2f} over {label}"
-        for other, label in (("uniform", "uniform sparsity"), ("global", "the global ranking"))
+        f"{label} {figures[f'{method}_gain_over_{other}_points']:+.2f} ± "
+        f"{figures[f'{method}_gain_over_{other}_points_error']:.2f} over {over}"
+        for method, label in (("solver", "solver"), ("digits", "with refinement"))
+        for other, over in (("uniform", "uniform sparsity"), ("global", "the global ranking"))
     ]
-    return [*lines, "", f"Points of accuracy gained by the solver, seed by seed: {', '.join(gains)}."]
+    return [*lines, "", f"Points of accuracy gained, seed by seed: {', '.join(gains)}."]
 
 
 def obs(result: Result) -> list[str]:
@@ -130,21 +133,39 @@ def equal_lut(result: Result) -> list[str]:
     found, ten = result("equal_lut"), result("budget_loop_10000")
     f, g = found["figures"], ten["figures"]
 
-    def gain(other: str) -> str:
-        key = f"gain_over_{other}"
+    def gain(method: str, other: str) -> str:
+        key = f"{method}_gain_over_{other}"
         return (
-            f"{f[f'{key}_accuracy']:+.2f} ± {f[f'{key}_accuracy_error']:.2f} points "
-            f"(AUC {f[f'{key}_auc']:+.4f} ± {f[f'{key}_auc_error']:.4f})"
+            f"{f[f'{key}_accuracy']:+.2f} ± {f[f'{key}_accuracy_error']:.2f} "
+            f"({f[f'{key}_auc']:+.4f} ± {f[f'{key}_auc_error']:.4f})"
         )
+
+    def figure(method: str, name: str) -> str:
+        return f"{f[f'{method}_{name}_mean']:.4f} ± {f[f'{method}_{name}_error']:.4f}"
+
+    labels = {
+        "uniform": "same sparsity in every layer",
+        "global": "one global ranking",
+        "solver": "**solver**",
+        "digits": "**solver, and refinement into the budget**",
+    }
+    rows = [
+        f"| {label} | {figure(method, 'accuracy')} | {figure(method, 'auc')} | "
+        + (" | ".join(gain(method, other) for other in ("uniform", "global")) if "solver" in label else " | ")
+        + " |"
+        for method, label in labels.items()
+    ]
 
     seeds = [key.removeprefix("solver_seconds_seed") for key in g if key.startswith("solver_seconds_seed")]
     first = ", ".join(f"{g[f'solver_first_within_seed{seed}']:.0f}" for seed in seeds)
     seconds = ", ".join(f"{g[f'solver_seconds_seed{seed}']:.0f}" for seed in seeds)
     return [
         f"`{found['command']}`: at exactly {f['at_lut']:.0f} measured LUTs, by interpolation between two budgets, "
-        f"seeds {', '.join(map(str, found['seeds']))}, on which no setting was chosen: solver "
-        f"{f['solver_accuracy_mean']:.4f} ± {f['solver_accuracy_error']:.4f}, {gain('uniform')} over uniform sparsity "
-        f"and {gain('global')} over the global ranking.",
+        f"seeds {', '.join(map(str, found['seeds']))}, on which no setting was chosen:",
+        "",
+        "| allocation | accuracy | AUC | points (AUC) gained over uniform sparsity | over the global ranking |",
+        "|---|---|---|---|---|",
+        *rows,
         "",
         f"`{ten['command']}`: a budget of {ten['budget_lut']} LUTs, {len(seeds)} seeds: the measured iteration that is "
         f"inside it first is number {first}; the whole stage took {seconds} s.",

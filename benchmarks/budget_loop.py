@@ -1,6 +1,7 @@
 """The solver against uniform sparsity and one global magnitude ranking, at the same budget of measured LUTs.
 
-Method ``learned`` trains the bits of every weight and activation too; alone it writes ``budget_loop_learned.json``.
+Method ``digits`` prunes to 1.4 times the budget by the solver and refines into it, in as many epochs. Method
+``learned`` trains the bits of every weight and activation too; alone it writes ``budget_loop_learned.json``.
 
     python benchmarks/budget_loop.py [--quick] [--seeds 1 2 3] [--jobs 2]
     python benchmarks/budget_loop.py --lut 10000 --methods solver --jobs 1      # how fast a budget is met
@@ -15,6 +16,7 @@ of them at once. Finished runs are kept and loaded.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import shutil
@@ -33,9 +35,13 @@ METHODS = {
     "uniform": ["prune.scope=layer", "prune.criterion=magnitude_l1"],
     "global": ["prune.scope=global", "prune.criterion=magnitude_l1"],
     "solver": ["prune.scope=solver", "prune.criterion=obd_fisher"],
+    "digits": [
+        *("prune.scope=solver", "prune.criterion=obd_fisher", "prune.final_epochs=90", "refine.enabled=true"),
+        *("refine.headroom=1.4", "refine.fine_tune_epochs=10", "refine.saving_per_round=0.07"),
+    ],
     "learned": ["prune.scope=learned", "learn.epochs=120", "learn.anneal_epochs=50"],
 }
-RANKED = ("uniform", "global", "solver")
+RANKED = ("uniform", "global", "solver", "digits")
 """Methods with 6-bit activations and 5-bit weights, which are compared with each other."""
 
 COMMON = ["prune.first_sparsity=0.75", "prune.epochs_per_round=20", "prune.final_epochs=150"]
@@ -123,12 +129,13 @@ def main() -> None:
             }
             cells.append(f"{statistics.fmean(values):13.5g} +- {error:6.2g}")
         print(f"{method:10s}" + "".join(cells[:3]))
-    for other in ("uniform", "global") if set(RANKED) <= set(options.methods) else ():
-        gains = [100 * (found["solver", seed]["accuracy"] - found[other, seed]["accuracy"]) for seed in seeds]
+    pairs = itertools.product(("solver", "digits"), ("uniform", "global"))
+    for method, other in pairs if set(RANKED) <= set(options.methods) else ():
+        gains = [100 * (found[method, seed]["accuracy"] - found[other, seed]["accuracy"]) for seed in seeds]
         error = statistics.stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else 0.0
-        figures[f"gain_over_{other}_points"] = round(statistics.fmean(gains), 3)
-        figures[f"gain_over_{other}_points_error"] = round(error, 3)
-        print(f"solver over {other}: {statistics.fmean(gains):+.2f} +- {error:.2f} points of accuracy")
+        figures[f"{method}_gain_over_{other}_points"] = round(statistics.fmean(gains), 3)
+        figures[f"{method}_gain_over_{other}_points_error"] = round(error, 3)
+        print(f"{method} over {other}: {statistics.fmean(gains):+.2f} +- {error:.2f} points of accuracy")
     alone = "_learned" if options.methods == ["learned"] else ""
     budget = "" if options.lut == 5000 else f"_{options.lut}"
     name = f"budget_loop{alone}{budget}{'_quick' if options.quick else ''}"

@@ -1,4 +1,4 @@
-"""Solver, uniform sparsity and one global magnitude ranking at exactly equal measured LUTs of the jet tagger.
+"""Solver (alone, and with refinement), uniform sparsity and a global magnitude ranking at equal measured LUTs.
 
     python benchmarks/equal_lut.py [--seeds 4 5 6] [--budgets 4500 5600] [--at 4800] [--jobs 2]
 
@@ -10,6 +10,7 @@ seed. The differences are paired by seed, which shares the trained network. Fini
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import statistics
 from concurrent.futures import ThreadPoolExecutor
@@ -58,12 +59,13 @@ def main() -> None:
             figures |= {f"{method}_{name}_mean": round(mean, 5), f"{method}_{name}_error": round(error, 5)}
             print(f"{method:8s} {name:8s} at {options.at} LUT: {mean:.4f} +- {error:.4f}")
         luts[method] = [[found[method, s, lut]["lut"] for lut in options.budgets] for s in options.seeds]
-    for other in ("uniform", "global"):
+    for method, other in itertools.product(("solver", "digits"), ("uniform", "global")):
         for name, unit in (("accuracy", 100.0), ("auc", 1.0)):
-            gains = [unit * (a - b) for a, b in zip(value["solver", name], value[other, name], strict=True)]
+            gains = [unit * (a - b) for a, b in zip(value[method, name], value[other, name], strict=True)]
             mean, error = mean_and_error(gains)
-            figures |= {f"gain_over_{other}_{name}": round(mean, 4), f"gain_over_{other}_{name}_error": round(error, 4)}
-            print(f"solver over {other}, {name}: {mean:+.4f} +- {error:.4f} " + " ".join(f"{x:+.4f}" for x in gains))
+            key = f"{method}_gain_over_{other}_{name}"
+            figures |= {key: round(mean, 4), f"{key}_error": round(error, 4)}
+            print(f"{method} over {other}, {name}: {mean:+.4f} +- {error:.4f} " + " ".join(f"{x:+.4f}" for x in gains))
     packages = ("trigger_prune", "torch", "alkaid", "pyosys")
     write_result("equal_lut", figures, packages, cost_stage="rtl_synth", seeds=options.seeds, luts=luts)
 

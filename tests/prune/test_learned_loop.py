@@ -14,11 +14,12 @@ from torch import fx, nn
 from trigger_prune.config.project import LearnConfig, ProjectConfig, PruneConfig
 from trigger_prune.cost.analytic import AnalyticCost
 from trigger_prune.cost.report import CostStage, HardwareReport
-from trigger_prune.errors import BudgetError, ToolError
+from trigger_prune.errors import BudgetError, ToolError, UnsupportedLayerError
 from trigger_prune.fixed_point import FixedPoint
 from trigger_prune.prune.learned.loop import learn_to_budget
 from trigger_prune.prune.learned.shave import shave
 from trigger_prune.prune.measured import LoopInputs
+from trigger_prune.prune.refine import part
 from trigger_prune.quantize.convert import quantize_model
 from trigger_prune.quantize.describe import describe_network
 from trigger_prune.structure.shrink.quantised import shrink_network
@@ -149,6 +150,16 @@ def test_shaving_saves_what_is_asked_for_or_leaves_the_network_alone(trained: fx
     assert shave(network, inputs, 0.95, lut)
     assert 0.92 * lut(trained) < lut(network) <= 0.95 * lut(trained)
     assert evaluate(network, inputs.train, "classify").loss < 1.01 * loss
+
+
+def test_what_alkaid_cannot_express_is_not_shaved(trained: fx.GraphModule, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(network: fx.GraphModule) -> None:
+        raise UnsupportedLayerError("no adders for this one")
+
+    monkeypatch.setattr(part, "alkaid_cost", unknown)
+    inputs, network = inputs_for(BiasedCost(), Budget(lut=900)), copy.deepcopy(trained)
+    assert not shave(network, inputs, 0.95, lambda one: 1.0)
+    assert describe_network(network).content_hash() == describe_network(trained).content_hash()
 
 
 def test_an_interval_within_its_limit_does_not_lead_the_training(trained: fx.GraphModule) -> None:

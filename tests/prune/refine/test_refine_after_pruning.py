@@ -129,8 +129,8 @@ def test_the_refinement_lands_in_the_budget(inputs: LoopInputs, pruned: PruneRes
     measured: list[PruneTrial] = []
     narrow = replace(inputs, budget=budget, cost_model=Cost(dear=1, factor=factor))
     result = refine_to_budget(pruned, narrow, TO_BUDGET, on_trial=measured.append)
-    assert 1 <= len(measured) <= 4 and {trial.phase for trial in measured} == {"refine"}
-    assert 0.88 * budget.lut < result.chosen.cost.lut <= budget.lut
+    assert 2 <= len(measured) <= 4 and {trial.phase for trial in measured} == {"refine"}
+    assert 0.9 * budget.lut < result.chosen.cost.lut <= budget.lut
     assert len(result.trials) == len(result.networks) == len(result.histories) == len(pruned.trials) + len(measured)
     assert [trial.meets_budget for trial in result.trials] == [t.cost.lut <= budget.lut for t in result.trials]
     assert sum(trial.chosen for trial in result.trials) == 1

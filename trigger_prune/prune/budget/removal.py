@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-from trigger_prune.cost.csd import csd_count
 from trigger_prune.importance import CriterionData, criterion_by_name
 from trigger_prune.importance.group_scores import score_groups
 from trigger_prune.prune.budget.menu import Removal
@@ -68,12 +67,14 @@ def _with_layer_totals(groups: Groups, scores: Tensor, scale: Tensor) -> Tensor:
 
 
 def _prices(network: fx.GraphModule, groups: Groups) -> Tensor:
-    """Bits of the adders behind each group's weights, without sharing; at least those of one adder."""
+    """Bits of the adders behind each group's weights, one adder a weight.
+
+    How many signed digits a weight has changes with every step of a training: what goes for having many of them now
+    would often have had fewer later.
+    """
     spec = describe_network(network)
     bits = {
-        layer.name: torch.from_numpy(csd_count(layer.weight) * (layer.input_type.width + _GROWTH_BITS)).double()
-        * layer.positions
+        layer.name: torch.full(layer.weight.shape, float(layer.input_type.width + _GROWTH_BITS) * layer.positions)
         for layer in spec.layers
     }
-    least = min(layer.input_type.width for layer in spec.layers) + _GROWTH_BITS
-    return groups.sums(bits).clamp(min=float(least))
+    return groups.sums(bits)

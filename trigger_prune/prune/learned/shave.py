@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import fx
 
-from trigger_prune.errors import ToolError
+from trigger_prune.errors import CostError, ToolError, UnsupportedLayerError
 from trigger_prune.prune.measured import LoopInputs
 from trigger_prune.prune.refine.part import refine_to_part
 from trigger_prune.prune.refine.settings import RefineSettings
@@ -23,8 +23,8 @@ def shave(
     """Move codes of ``network`` to cheaper ones, in place, until its estimated cost is ``part`` of what it was.
 
     Nothing is trained: moves and what makes up for them are chosen by the loss on training events
-    (``prune/refine``). False, and the network as it came, where moves alone do not save so much or alkaid is not
-    installed. Raises what ``refine_network`` raises else.
+    (``prune/refine``). False, and the network as it came, where moves alone do not save so much, and where alkaid is
+    not installed or cannot express the network. Raises what ``refine_network`` raises else.
     """
     settings = RefineSettings(
         saving_per_round=max(0.004, (1.0 - part) / _STEPS),
@@ -36,5 +36,5 @@ def shave(
     )
     try:
         return refine_to_part(network, inputs, part, estimate, settings) is not None
-    except ToolError:
+    except (ToolError, CostError, UnsupportedLayerError):
         return False

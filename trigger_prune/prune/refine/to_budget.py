@@ -23,6 +23,10 @@ from trigger_prune.target import Budget
 _LANDED = 0.975
 """Part of the budget that a refinement is led to, by the estimate and the last report."""
 
+_FAR, _FIRST = 1.15, 1.07
+"""From further above the budget a refinement first goes to this multiple of it: what fewer digits save in reports is
+some per cent off the estimate, and what is gone does not come back."""
+
 _LITTLE = 1.03
 """Up to so far above the budget codes move without training."""
 
@@ -73,7 +77,8 @@ def refine_to_budget(
         settings = refine_settings(config, inputs)
         if above <= _LITTLE:
             settings = replace(settings, fine_tune_epochs=0, saving_per_round=min(0.01, settings.saving_per_round))
-        refined = refine_to_part(network, inputs, _LANDED / above, estimate, settings, on_point)
+        wanted = _FIRST if above > _FAR else _LANDED
+        refined = refine_to_part(network, inputs, wanted / above, estimate, settings, on_point)
         if refined is None:
             break
         number = max(trial.round for trial in trials) + 1
