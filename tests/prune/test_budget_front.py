@@ -9,6 +9,7 @@ import pytest
 from test_solver_loop import BiasedCost, inputs_for, trained  # noqa: F401
 from torch import fx
 
+from trigger_prune.prune.budget import front as front_module
 from trigger_prune.prune.budget.front import budget_front
 from trigger_prune.prune.budget.loop import learned_scale
 from trigger_prune.prune.trial import PruneTrial
@@ -40,6 +41,27 @@ def test_a_network_that_uses_up_a_tighter_budget_too_is_not_trained_again(traine
     both = budget_front(trained, loop, [Budget(lut=1500, latency_cycles=40), Budget(lut=1500, latency_cycles=cycles)])
     assert len(cost.calls) == 2 * measured
     assert both.points[0].trial == both.points[1].trial
+
+
+def test_limits_that_do_not_bind_train_nothing(
+    trained: fx.GraphModule,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However much of the budget the best network for a wider one leaves unused."""
+    monkeypatch.setattr(front_module, "FAR_BELOW", 1.01)
+    cost = BiasedCost()
+    loop = inputs_for(cost, Budget())
+    budgets = [Budget(lut=1500, latency_cycles=cycles) for cycles in (40, 30, 20)]
+    front = budget_front(trained, loop, budgets)
+    assert len({point.trial for point in front.points}) == 1
+    measured = len(cost.calls)
+    alone = budget_front(trained, loop, budgets[:1])
+    assert len(cost.calls) - measured == measured and len(alone.trials) == len(front.trials)
+    # a limit that the best network for the wider budget exceeds is another question
+    cycles = front.trials[front.points[0].trial].trial.cost.latency_cycles
+    measured = len(cost.calls)
+    budget_front(trained, loop, [budgets[0], Budget(lut=1500, latency_cycles=cycles - 1)])
+    assert len(cost.calls) - measured > len(alone.trials)
 
 
 def test_a_killed_front_goes_on_where_it_was(trained: fx.GraphModule, tmp_path: Path) -> None:  # noqa: F811

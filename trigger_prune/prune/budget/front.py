@@ -56,7 +56,8 @@ def budget_front(
     """The best measured network for every budget; ``network`` is left as it was.
 
     Wide budgets come first. What their reports teach holds for the next ones, so only the first budget needs a search
-    round; a budget that a network trained for a wider one meets without leaving much of it unused trains nothing.
+    round; a budget that a network trained for a wider one meets without leaving much of it unused trains nothing, and
+    none that the best network for a wider one meets.
     scratch   folder for resuming: one folder per budget
     A budget that cannot be met gets the error's text, the others go on.
     Raises AwaitingReportsError, for all budgets together, while designs wait for reports from another machine.
@@ -66,10 +67,11 @@ def budget_front(
     waiting: list[AwaitingReportsError] = []
     known = dict(inputs.known)
     carrier = network
+    done: list[Budget] = []
     for budget in sorted(set(budgets), key=_width, reverse=True):
         if on_budget is not None:
             on_budget(budget)
-        if _served(pool, budget):
+        if _served(pool, budget, done):
             continue
         loop = replace(inputs.loop, budget=budget)
         folder = None if scratch is None else scratch / _name(budget)
@@ -82,6 +84,7 @@ def budget_front(
         except AwaitingReportsError as error:
             waiting.append(error)
             continue
+        done.append(budget)
         known = learned_scale(result.trials, known)
         carrier = result.network
         for trial, state in zip(result.trials, result.networks, strict=True):
@@ -115,10 +118,18 @@ def _best(pool: Sequence[FrontTrial], budget: Budget) -> int | None:
     return max(within, key=lambda number: pool[number].trial.validation_merit, default=None)
 
 
-def _served(pool: Sequence[FrontTrial], budget: Budget) -> bool:
-    """Whether a network trained for a wider budget is within this one and uses it up, or was not pruned at all."""
+def _served(pool: Sequence[FrontTrial], budget: Budget, done: Sequence[Budget]) -> bool:
+    """Whether a network trained for a wider budget is within this one and uses it up, or was not pruned at all, or is
+    the best one for a wider budget: what this one limits more does not bind."""
     best = _best(pool, budget)
     if best is None:
         return False
     trial = pool[best].trial
-    return trial.phase == "dense" or fill(trial.cost, budget) >= FAR_BELOW
+    if trial.phase == "dense" or fill(trial.cost, budget) >= FAR_BELOW:
+        return True
+    return any(_holds(wider, budget) and _best(pool, wider) == best for wider in done)
+
+
+def _holds(wider: Budget, budget: Budget) -> bool:
+    """Whether every limit of ``wider`` is at least that of ``budget``."""
+    return all(a >= b for a, b in zip(_width(wider), _width(budget), strict=True))
