@@ -215,17 +215,18 @@ def _histories(context: StageContext) -> dict[str, FitHistory]:
         "qat": context.result("quantize").history,
         "dense": context.result("baseline").history,
     }
-    pruning = _joined(context.result("prune"))
+    pruning = joined(context.result("prune"))
     return found | ({"prune": pruning} if pruning.epochs else {})
 
 
-def _joined(pruned: Pruned) -> FitHistory:
-    """All rounds of the pruning loop as one history; its best epoch is that of the chosen round."""
+def joined(pruned: Pruned) -> FitHistory:
+    """All rounds of the pruning loop as one history; its best epoch is that of the chosen round, or the last one before
+    it where that round trained nothing."""
     epochs: list[EpochRecord] = []
     best = 0
     for trial, history in zip(pruned.trials, pruned.histories, strict=True):
         if trial.chosen:
-            best = len(epochs) + history.best_index
+            best = len(epochs) + history.best_index if history.epochs else max(0, len(epochs) - 1)
         epochs += history.epochs
     return FitHistory(tuple(epochs), best)
 
