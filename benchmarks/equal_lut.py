@@ -58,6 +58,8 @@ def main() -> None:
             mean, error = mean_and_error(value[method, name])
             figures |= {f"{method}_{name}_mean": round(mean, 5), f"{method}_{name}_error": round(error, 5)}
             print(f"{method:8s} {name:8s} at {options.at} LUT: {mean:.4f} +- {error:.4f}")
+        every = [float(found[method, seed, lut]["epochs"]) for seed in options.seeds for lut in options.budgets]
+        figures[f"{method}_epochs_mean"] = round(statistics.fmean(every), 1)
         luts[method] = [[found[method, s, lut]["lut"] for lut in options.budgets] for s in options.seeds]
     for method, other in itertools.product(("solver", "digits"), ("uniform", "global")):
         for name, unit in (("accuracy", 100.0), ("auc", 1.0)):

@@ -93,7 +93,6 @@ def twin_of(network: nn.Module, layer_names: Sequence[str]) -> Twin:
                 module.weight.copy_(module.quantized_weight())
                 if module.bias is not None:
                     module.bias.copy_(module.quantized_bias())
-            module.weight_cap = module.bias_cap = None
             module.weight_type = _as(_AsIs, module.weight_type)
             module.bias_type = _as(_AsIs, module.bias_type)
         elif isinstance(module, FixedQuantizer):

