@@ -1,8 +1,9 @@
 """The solver against uniform sparsity and one global magnitude ranking, at the same budget of measured LUTs.
 
 Method ``digits`` prunes to 1.4 times the budget by the solver and refines into it, with a final training of 90 epochs
-instead of 150 and 10 epochs in every round of the refinement, which makes more epochs in all. Method ``learned`` trains
-the bits of every weight and activation too; alone it writes ``budget_loop_learned.json``.
+instead of 150 and 10 epochs in every round of the refinement, which makes more epochs in all; ``uniform_digits`` and
+``global_digits`` do the same behind the two others. Method ``learned`` trains the bits of every weight and activation
+too; alone it writes ``budget_loop_learned.json``.
 
     python benchmarks/budget_loop.py [--quick] [--seeds 1 2 3] [--jobs 2]
     python benchmarks/budget_loop.py --lut 10000 --methods solver --jobs 1      # how fast a budget is met
@@ -33,14 +34,17 @@ from _result import write_result
 
 ROOT = Path(__file__).parents[1]
 PROJECT = ROOT / "hls_projects" / "jet_tagger"
+REFINED = [
+    *("prune.final_epochs=90", "refine.enabled=true", "refine.headroom=1.4"),
+    *("refine.fine_tune_epochs=10", "refine.saving_per_round=0.07"),
+]
 METHODS = {
     "uniform": ["prune.scope=layer", "prune.criterion=magnitude_l1"],
     "global": ["prune.scope=global", "prune.criterion=magnitude_l1"],
     "solver": ["prune.scope=solver", "prune.criterion=obd_fisher"],
-    "digits": [
-        *("prune.scope=solver", "prune.criterion=obd_fisher", "prune.final_epochs=90", "refine.enabled=true"),
-        *("refine.headroom=1.4", "refine.fine_tune_epochs=10", "refine.saving_per_round=0.07"),
-    ],
+    "digits": ["prune.scope=solver", "prune.criterion=obd_fisher", *REFINED],
+    "uniform_digits": ["prune.scope=layer", "prune.criterion=magnitude_l1", *REFINED],
+    "global_digits": ["prune.scope=global", "prune.criterion=magnitude_l1", *REFINED],
     "learned": ["prune.scope=learned", "learn.epochs=120", "learn.anneal_epochs=50"],
 }
 RANKED = ("uniform", "global", "solver", "digits")
@@ -95,14 +99,17 @@ def work(seed: int, out: Path, until: str, settings: list[str]) -> str:
     return done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
 
 
-def run(method: str, seed: int, lut: int, quick: bool) -> dict[str, Any]:
-    """Figures of one method and seed."""
+def run(method: str, seed: int, lut: int, quick: bool, final_epochs: int | None = None) -> dict[str, Any]:
+    """Figures of one method and seed; ``final_epochs`` where they are not those of the method."""
     base = PROJECT / "build" / ("budget_loop_quick" if quick else "budget_loop")
-    settings = [f"budget.lut={lut}", *COMMON, *(QUICK if quick else [])]
+    settings = [f"budget.lut={lut}", *COMMON, *(QUICK if quick else []), *METHODS[method]]
     out = base / f"{method}_{lut}_seed{seed}"
+    if final_epochs is not None:
+        settings.append(f"prune.final_epochs={final_epochs}")
+        out = base / f"{method}_{lut}_{final_epochs}_epochs_seed{seed}"
     if not out.exists():
         shutil.copytree(base / f"seed{seed}", out)
-    found = json.loads(work(seed, out, "prune", [*settings, *METHODS[method]]))
+    found = json.loads(work(seed, out, "prune", settings))
     print(f"seed {seed} {method:8s} {lut:6d}: " + ", ".join(f"{k} {v}" for k, v in found.items()), flush=True)
     return found
 

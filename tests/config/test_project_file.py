@@ -137,6 +137,21 @@ def test_overrides_win_over_the_file_and_the_last_one_over_the_others(tmp_path: 
     assert config.model.args == {"hidden": [32, 16], "dropout": 0.1, "deep": {"er": 1e-3}}
 
 
+@pytest.mark.parametrize("scope", ["solver", "learned"])
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        ("regrow: rigl", "regrow"),
+        ("schedule: linear", "schedule"),
+        ("schedule: one_shot, repair: true", "schedule, repair"),
+        ("layer_sparsity: {head: 0.5}", "layer_sparsity"),
+    ],
+)
+def test_what_a_scope_makes_no_use_of_is_refused(tmp_path: Path, scope: str, given: str, names: str) -> None:
+    said = message(tmp_path, f"project: p\nprune: {{scope: {scope}, {given}}}\n")
+    assert f"scope {scope} makes no use of {names}; use scope global or layer" in said
+
+
 @pytest.mark.parametrize(
     ("override", "said"),
     [

@@ -104,6 +104,15 @@ def test_lands_inside_the_measured_budget_whatever_the_estimate_is_worth(trained
     assert evaluate(result.network, events(500, 3), "classify").loss == pytest.approx(chosen.validation_loss, rel=1e-6)
 
 
+def test_the_ramp_is_as_long_as_the_project_says(trained: fx.GraphModule) -> None:
+    def at_first_epoch(**config: object) -> float:
+        result = solve_to_budget(trained, inputs_for(BiasedCost(), Budget(lut=1500), final_epochs=0, **config))
+        return result.histories[0].epochs[0].sparsity / result.trials[0].sparsity
+
+    assert at_first_epoch() < 0.8, "the ramp fills half of the epochs"
+    assert at_first_epoch(ramp_fraction=0.0) > 0.9
+
+
 def test_several_limits_hold_at_once(trained: fx.GraphModule) -> None:
     cost = BiasedCost(lut=1.2)
     free = solve_to_budget(trained, inputs_for(cost, Budget(lut=2500))).chosen.cost

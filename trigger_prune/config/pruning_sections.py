@@ -151,4 +151,13 @@ class PruneConfig(Section):
             raise ValueError(f"scope {self.scope} needs goal budget")
         if self.scope == "learned" and self.structure != "weight":
             raise ValueError(f"scope learned prunes single weights, not structure {self.structure}")
+        unused = {
+            "schedule": self.schedule != "cubic",
+            "regrow": self.regrow != "none",
+            "repair": self.repair,
+            "layer_sparsity": bool(self.layer_sparsity),
+        }
+        if self.scope in ("solver", "learned") and any(unused.values()):
+            names = ", ".join(name for name, given in unused.items() if given)
+            raise ValueError(f"scope {self.scope} makes no use of {names}; use scope global or layer, or leave it out")
         return self

@@ -186,7 +186,7 @@ FRONT: Stage[Any] = Stage(
     publish=lambda folder, out: [copy_atomically(folder / FOLDER, out / FOLDER)],
     files=model_files,
     tools=("torch", "alkaid", "pyosys", "onnx", "qonnx", "hls4ml"),
-    version=2,
+    version=3,
 )
 
 FRONT_STAGES: tuple[Stage[Any], ...] = (LOAD, TEACHER, TRAIN, QUANTIZE, SENSITIVITY, FRONT)

@@ -218,6 +218,7 @@ def _goal(network: fx.GraphModule, inputs: SolverInputs, state: _State) -> CostG
         criterion=loop.config.criterion,
         data=criterion_events(loop.train, loop.settings.task, loop.settings.seed),
         scale=aim,
+        ramp_fraction=loop.config.ramp_fraction,
     )
 
 
