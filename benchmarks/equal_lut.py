@@ -55,10 +55,12 @@ def main() -> None:
     parser.add_argument("--budgets", type=int, nargs=2, default=[4500, 5600])
     parser.add_argument("--at", type=int, default=4800)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--methods", nargs="+", choices=list(EQUAL_EPOCHS), help="some of them only")
     parser.add_argument("--equal-epochs", action="store_true", help="about as many epochs for all methods")
     options = parser.parse_args()
     base = PROJECT / "build" / "budget_loop"
-    epochs = EQUAL_EPOCHS if options.equal_epochs else dict.fromkeys(RANKED)
+    possible = EQUAL_EPOCHS if options.equal_epochs else dict.fromkeys(RANKED)
+    epochs = {method: possible[method] for method in options.methods or possible}
     jobs = [(method, seed, lut) for seed in options.seeds for lut in options.budgets for method in epochs]
     with ThreadPoolExecutor(options.jobs) as pool:
         list(pool.map(lambda seed: work(seed, base / f"seed{seed}", "sensitivity", []), options.seeds))
@@ -78,10 +80,9 @@ def main() -> None:
         every = [float(found[method, seed, lut]["epochs"]) for seed in options.seeds for lut in options.budgets]
         figures[f"{method}_epochs_mean"] = round(statistics.fmean(every), 1)
         luts[method] = [[found[method, s, lut]["lut"] for lut in options.budgets] for s in options.seeds]
-    pairs = list(itertools.product(("solver", "digits"), ("uniform", "global")))
-    if options.equal_epochs:
-        pairs += [("digits", "uniform_digits"), ("digits", "global_digits")]
-    for method, other in pairs:
+    pairs = [*itertools.product(("solver", "digits"), ("uniform", "global"))]
+    pairs += [("digits", "uniform_digits"), ("digits", "global_digits")]
+    for method, other in (pair for pair in pairs if set(pair) <= set(epochs)):
         for name, unit in (("accuracy", 100.0), ("auc", 1.0)):
             gains = [unit * (a - b) for a, b in zip(value[method, name], value[other, name], strict=True)]
             mean, error = mean_and_error(gains)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,6 +43,12 @@ WORTH_MEASURING = 1.25
 FAR_BELOW = 0.88
 """Use / limit below which weights were removed that the budget had room for."""
 
+_FAR_ABOVE = 1.25
+"""Use / limit above which a long ramp is worth repeating: a short cut of so much costs more accuracy."""
+
+_SMALLER_CUTS = 3
+"""Cuts behind the long ramp that may end far below the budget and are taken back."""
+
 
 def prune_to_budget(
     network: fx.GraphModule,
@@ -61,9 +68,9 @@ def prune_to_budget(
     estimate asks for, at most to ``first_sparsity``; further ones raise the sparsity as far as the measured cost
     asks for (see ``next_density``), fine-tune and measure. Then training starts again from the unpruned network on
     one long ramp (``final``), which keeps more accuracy than the search rounds' repeated cuts, to the sparsity
-    between the last networks above and below the budget; it is repeated once if it ends far below. Its weights and
-    so its cost are others than the search's; if it no longer fits it is cut further, at least by 3 %, and
-    fine-tuned (``trim``).
+    between the last networks above and below the budget; it is repeated once if it ends far below or far above. Its
+    weights and so its cost are others than the search's; if it no longer fits it is cut further, at least by 3 %, and
+    fine-tuned (``trim``). A cut that ends far below the budget is taken back and made smaller, a few times.
 
     Rounds of every kind count towards ``max_rounds``, but the final ramp always happens. The result is the trial
     within the budget with the best merit on validation (settings.objective). A budget without limits is
@@ -91,24 +98,69 @@ def prune_to_budget(
         step = _next_step(network, rounds, trials, inputs)
         if step is None:
             return None
-        return NextStep(step[0] == "final", lambda: _train(network, inputs, rounds, *step, on_epoch))
+        phase, sparsity, base = step
+
+        def train() -> list[Candidate]:
+            if base is not None:
+                load_network_state(network, rounds.network_of(base))
+            return _train(network, inputs, rounds, phase, sparsity, on_epoch)
+
+        return NextStep(phase == "final", train)
 
     return run_steps(network, rounds, inputs, Listeners(save, on_trial, on_failure), next_step)
 
 
 def _next_step(
     network: fx.GraphModule, rounds: Rounds, trials: list[PruneTrial], inputs: LoopInputs
-) -> tuple[Phase, float] | None:
-    """What the next step does (phase and sparsity), or None at the end; ``trials`` are the decisive ones so far."""
+) -> tuple[Phase, float, PruneTrial | None] | None:
+    """What the next step does (phase, sparsity, and the trial that it starts from where that is not the last one, or
+    the unpruned network for ``final``), or None at the end; ``trials`` are the decisive ones so far."""
     done = len(rounds.steps)
+    base = None
+    step: tuple[Phase, float] | None
     if trials and trials[-1].meets_budget:
         step = _final_step(rounds, trials, inputs, inputs.removed(network))
+        if step is None:
+            base, step = _smaller_cut(network, rounds, trials, inputs)
     elif done and done >= inputs.config.max_rounds:
         return None
     else:
-        step = _search_step(network, trials, inputs, first=not done)
+        step = _repeated_final(trials, inputs) or _search_step(network, trials, inputs, first=not done)
     failed = failed_in_a_row(rounds)
-    return None if step is None else (step[0], 1.0 - (1.0 - step[1]) * TIGHTER**failed)
+    return None if step is None else (step[0], 1.0 - (1.0 - step[1]) * TIGHTER**failed, base)
+
+
+def _repeated_final(trials: list[PruneTrial], inputs: LoopInputs) -> tuple[Phase, float] | None:
+    """The long ramp once more, to fewer weights, when the first one ended far above the budget."""
+    if not trials or trials[-1].phase != "final" or sum(trial.phase == "final" for trial in trials) > 1:
+        return None
+    above = (1.0 - trials[-1].sparsity, worst_excess(trials[-1], inputs.budget))
+    within = [trial for trial in trials if trial.meets_budget]
+    if not _FAR_ABOVE < above[1] < math.inf or not within:
+        return None
+    below = max((1.0 - trial.sparsity, worst_excess(trial, inputs.budget)) for trial in within)
+    if below[0] < above[0]:
+        return "final", 1.0 - density_between(above, below)
+    return "final", 1.0 - next_density(*above, None, inputs.config.density_step)
+
+
+def _smaller_cut(
+    network: fx.GraphModule, rounds: Rounds, trials: list[PruneTrial], inputs: LoopInputs
+) -> tuple[PruneTrial | None, tuple[Phase, float] | None]:
+    """A cut behind the long ramp that took too much is made again from the same network, to between the two costs."""
+    cuts = [trial for trial in trials if trial.phase == "trim" and trial.meets_budget]
+    above = [trial for trial in trials if trial.phase in ("final", "trim") and not trial.meets_budget]
+    if not cuts or not above or len(cuts) > _SMALLER_CUTS or len(rounds.steps) >= inputs.config.max_rounds:
+        return None, None
+    base = min(above, key=lambda trial: worst_excess(trial, inputs.budget))
+    cut = min(cuts, key=lambda trial: trial.sparsity)
+    costs = [worst_excess(trial, inputs.budget) for trial in (base, cut)]
+    least = _smallest_step(network, inputs)
+    if costs[1] >= FAR_BELOW or cut.sparsity - base.sparsity < 2 * least:
+        return None, None
+    density = density_between((1.0 - base.sparsity, costs[0]), (1.0 - cut.sparsity, costs[1]))
+    sparsity = min(max(1.0 - density, base.sparsity + least), cut.sparsity - least)
+    return base, ("trim", sparsity)
 
 
 def _search_step(
