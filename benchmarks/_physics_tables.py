@@ -150,8 +150,9 @@ def jet_features(result: dict[str, Any]) -> list[str]:
     ]
 
 
-def hh4b_pruned(result: dict[str, Any]) -> list[str]:
-    """What pruning alone loses at 100 kHz, and the pruned network beside a hand-made one at equal LUTs."""
+def hh4b_pruned(result: dict[str, Any], equal: dict[str, Any]) -> list[str]:
+    """What pruning alone loses at 100 kHz, and the pruned network beside a hand-made one at equal LUTs; the latter on
+    more seeds, ``equal``, as well."""
     figures = result["figures"]
     lines = [
         f"`{result['command']}`: signal efficiency at exactly 100 kHz on test events; losses are relative, negative "
@@ -179,7 +180,19 @@ def hh4b_pruned(result: dict[str, Any]) -> list[str]:
                 *(f"{value(name):.0f}" for name in luts),
             ]
         lines.append("| " + " | ".join(cells) + " |")
-    return lines
+    more = equal["figures"]
+    gains = [-100 * more[f"equal_vs_hand_relative_loss.seed{seed}"] for seed in equal["seeds"]]
+    errors = [100 * more[f"equal_vs_hand_relative_loss_error.seed{seed}"] for seed in equal["seeds"]]
+    luts = [more[f"equal_lut.seed{seed}"] / more[f"hand_lut.seed{seed}"] for seed in equal["seeds"]]
+    return [
+        *lines,
+        "",
+        f"`{equal['command']}`: the pair at the LUTs of 57-8-1 on {len(gains)} seeds: relative gain "
+        + ", ".join(f"{gain:+.2f} ± {error:.2f}" for gain, error in zip(gains, errors, strict=True))
+        + f" %, **mean {-100 * more['equal_vs_hand_relative_loss.mean']:+.2f} ± "
+        f"{100 * more['equal_vs_hand_relative_loss.error']:.2f} %** with the scatter between seeds, with "
+        f"{100 * min(luts):.0f} to {100 * max(luts):.0f} % of its LUTs.",
+    ]
 
 
 TWO_STAGE_TITLES = {

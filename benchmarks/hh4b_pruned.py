@@ -1,6 +1,7 @@
 """HH -> 4b at 100 kHz: what pruning alone loses, and the pruned network beside a hand-made small one at equal LUTs.
 
     python benchmarks/hh4b_pruned.py [--seeds 1 2 3]
+    python benchmarks/hh4b_pruned.py --equal-only --seeds 1 2 3 4 5 6 7 8 9     # more seeds of the pair at equal LUTs
 
 Of every seed: the project ``hh4b_trigger`` as it stands (57-64-32-32-1, pruned to its budget) against its own float and
 its own dense 8-bit network; and the same trained network pruned to the measured LUTs of 57-8-1, which has the bits of
@@ -39,6 +40,10 @@ HAND_MADE = ["model.args.hidden=[8]", "quantize.epochs=60"]
 LEARNED = ["prune.scope=learned", "learn.epochs=200", "learn.anneal_epochs=60", "learn.checkpoints=2"]
 
 
+PAIRS = (("float", "pruned"), ("dense", "pruned"), ("hand", "equal"), ("hand", "learned"))
+"""Reference and candidate of every comparison."""
+
+
 def scored(sample: Any, scores: Any) -> ScoredEvents:
     """Test events with one network's scores."""
     names = tuple(sample.class_names)
@@ -46,12 +51,12 @@ def scored(sample: Any, scores: Any) -> ScoredEvents:
     return ScoredEvents(scores, signal, sample.weights, sample.groups, (SIGNAL,))
 
 
-def run_seed(seed: int) -> dict[str, float]:
-    """Figures of one seed."""
+def run_seed(seed: int, equal_only: bool) -> dict[str, float]:
+    """Figures of one seed; ``equal_only``: those of 57-8-1 and of the network pruned to its LUTs by the ranking."""
     base = PROJECT / "build" / "hh4b_pruned"
     score = Score("head")
     own = load_project(PROJECT, [], seed)
-    whole = run_pipeline(own, STAGES, base / f"seed{seed}", "prune")
+    whole = run_pipeline(own, STAGES, base / f"seed{seed}", "sensitivity" if equal_only else "prune")
     events = whole.result("load")
     test, shape = events.test, events.train.event_shape
 
@@ -71,28 +76,24 @@ def run_seed(seed: int) -> dict[str, float]:
         luts[name], nonzeros[name] = int(chosen.cost.lut), int(chosen.nonzeros)
         networks[name] = network_scores(pruned.network(model(own)), test, score, pruned.kept_inputs)
 
-    add_pruned("pruned", whole.result("prune"))
+    if not equal_only:
+        add_pruned("pruned", whole.result("prune"))
     small = load_project(PROJECT, HAND_MADE, seed)
     hand = run_pipeline(small, STAGES, base / f"hand_seed{seed}", "quantize").result("quantize").network(model(small))
     luts["hand"] = int(RtlCost().measure(hand, small.config.make_target()).lut or 0)
     networks["hand"] = network_scores(hand, test, score, None)
-    for name, settings in (("equal", []), ("learned", LEARNED)):
+    variants: dict[str, list[str]] = {"equal": []} if equal_only else {"equal": [], "learned": LEARNED}
+    for name, settings in variants.items():
         folder = base / f"{name}_seed{seed}"
         if not folder.exists():
             shutil.copytree(base / f"seed{seed}", folder)
         chosen = load_project(PROJECT, [f"budget.lut={luts['hand']}", *settings], seed)
         add_pruned(name, run_pipeline(chosen, STAGES, folder, "prune").result("prune"))
     multiplications = sum(p.numel() for name, p in trained.named_parameters() if name.endswith("weight") and p.ndim > 1)
-    found: dict[str, float] = {
-        "multiplications_removed": 1 - nonzeros["pruned"] / multiplications,
-        **{f"{name}_lut": value for name, value in luts.items()},
-    }
-    for reference, candidate in (
-        ("float", "pruned"),
-        ("dense", "pruned"),
-        ("hand", "equal"),
-        ("hand", "learned"),
-    ):
+    found: dict[str, float] = {f"{name}_lut": value for name, value in luts.items()}
+    if not equal_only:
+        found["multiplications_removed"] = 1 - nonzeros["pruned"] / multiplications
+    for reference, candidate in (pair for pair in PAIRS if pair[1] in networks):
         pair = paired_efficiency_difference(
             scored(test, networks[reference]), scored(test, networks[candidate]), RATE_KHZ, SIGNAL
         )
@@ -112,13 +113,19 @@ def main() -> None:
     """Run, print, write the result file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument(
+        "--equal-only", action="store_true", help="57-8-1 and the network pruned to its LUTs, no others"
+    )
     options = parser.parse_args()
-    per_seed = {seed: run_seed(seed) for seed in options.seeds}
+    per_seed = {seed: run_seed(seed, options.equal_only) for seed in options.seeds}
     figures = {f"{key}.seed{seed}": value for seed, found in per_seed.items() for key, value in found.items()}
     for key in next(iter(per_seed.values())):
-        figures[f"{key}.mean"] = statistics.fmean(found[key] for found in per_seed.values())
-        print(f"{key:45s} {figures[f'{key}.mean']:.5g}")
-    write_result("hh4b_pruned", figures, ("trigger_prune", "torch", "alkaid", "pyosys"), seeds=options.seeds)
+        values = [found[key] for found in per_seed.values()]
+        figures[f"{key}.mean"] = statistics.fmean(values)
+        figures[f"{key}.error"] = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
+        print(f"{key:45s} {figures[f'{key}.mean']:.5g} +- {figures[f'{key}.error']:.2g} between seeds")
+    name = "hh4b_equal" if options.equal_only else "hh4b_pruned"
+    write_result(name, figures, ("trigger_prune", "torch", "alkaid", "pyosys"), seeds=options.seeds)
 
 
 if __name__ == "__main__":

@@ -294,7 +294,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "peers_compare": lambda: _pruning_tables.peers_compare(_result),
     "runtime": _runtime,
     "level1_projects": lambda: _physics_tables.level1_projects(_result("level1_projects")),
-    "hh4b_pruned": lambda: _physics_tables.hh4b_pruned(_result("hh4b_pruned")),
+    "hh4b_pruned": lambda: _physics_tables.hh4b_pruned(_result("hh4b_pruned"), _result("hh4b_equal")),
     "two_stage": lambda: _physics_tables.two_stage(_result("two_stage")),
     "surrogate": lambda: _physics_tables.surrogate(_result("surrogate")),
     "metrics_speed": lambda: _physics_tables.metrics_speed(_result("metrics_speed")),
