@@ -1,90 +1,28 @@
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import fx, nn
+from plain_loop import CONSTANT_LUT, N_WEIGHTS, FakeCost, built, events, loop_inputs, start, state_of
+from torch import nn
 
-from trigger_prune.config.project import PruneConfig
 from trigger_prune.cost.network import NetworkSpec
 from trigger_prune.cost.report import CostStage, HardwareReport, RuntimeCost
 from trigger_prune.errors import BudgetError, CostError
 from trigger_prune.fixed_point import FixedPoint
 from trigger_prune.prune.fine_tune import RampPlan, ramp
-from trigger_prune.prune.loop import LoopInputs, PruneResult, describe_cost, prune_to_budget
+from trigger_prune.prune.loop import describe_cost, prune_to_budget
 from trigger_prune.prune.trial import PruneTrial
 from trigger_prune.quantize.convert import quantize_model
 from trigger_prune.quantize.describe import describe_network
-from trigger_prune.structure.masks import masked_fraction, prunable_layers
-from trigger_prune.structure.shrink.quantised import shrink_network
+from trigger_prune.structure.masks import masked_fraction
 from trigger_prune.target import Budget, Target
 from trigger_prune.train.evaluate import Batches, evaluate
-from trigger_prune.train.fit import FitSettings
-
-CONSTANT_LUT = 40
-
-
-@dataclass
-class FakeCost:
-    """10 LUT per weight that is not zero, and a constant; ``distort(call, lut)`` changes what is reported."""
-
-    distort: Callable[[int, float], float] = lambda _call, lut: lut
-    name: str = "fake"
-    stage: CostStage = CostStage.ANALYTIC
-    calls: list[int] = field(default_factory=list)
-
-    def measure(self, network: nn.Module, target: Target) -> HardwareReport:
-        spec = describe_network(network)
-        lut = round(self.distort(len(self.calls), CONSTANT_LUT + 10 * spec.nonzeros))
-        self.calls.append(lut)
-        return HardwareReport(
-            self.stage, "fake", "1", target.part, target.clock_period_ns, lut, lut // 2, 0, None,
-            4 + spec.nonzeros // 20, 1, spec.content_hash(),
-        )  # fmt: skip
-
-
-def events(n: int, seed: int) -> Batches:
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(n, 8, generator=generator)
-    labels = (x[:, 0] * x[:, 1] > 0).long() + (x[:, 2] > 1).long()
-    return Batches(x, labels, torch.ones(n))
-
-
-def start() -> fx.GraphModule:
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(8, 24), nn.ReLU(), nn.Linear(24, 12), nn.ReLU(), nn.Linear(12, 3))
-    bits = SimpleNamespace(weight_bits=6, activation_bits=6, rounding="AP_TRN")
-    return quantize_model(model, events(500, 1).features, FixedPoint(10, 4), bits)
-
-
-N_WEIGHTS = 8 * 24 + 24 * 12 + 12 * 3
-
-
-def loop_inputs(cost: FakeCost, budget: Budget, **config: object) -> LoopInputs:
-    chosen = PruneConfig(**{"epochs_per_round": 4, "final_epochs": 6, "learning_rate": 5e-3, **config})
-    return LoopInputs(
-        train=events(1000, 2),
-        validation=events(500, 3),
-        settings=FitSettings("prune", 1, 100, 1e-3, seed=1),
-        config=chosen,
-        budget=budget,
-        target=Target(),
-        cost_model=cost,
-    )
-
-
-def built(network: fx.GraphModule) -> NetworkSpec:
-    """What is measured: neurons and inputs without effect are taken out first."""
-    return describe_network(shrink_network(network).network)
-
-
-def state_of(result: PruneResult) -> dict[str, bytes]:
-    return {name: value.numpy().tobytes() for name, value in result.network.state_dict().items()}
 
 
 def test_meets_the_budget_with_the_most_accurate_trial_within_it() -> None:
@@ -144,90 +82,6 @@ def test_the_final_ramp_starts_from_the_unpruned_network() -> None:
         RampPlan(last.sparsity),
     )
     assert built(alone).content_hash() == last.cost.content_hash
-
-
-def test_weights_cut_in_vain_come_back_in_the_final_ramp() -> None:
-    """A cost that falls like the fourth power of the density makes the search overshoot; the result must not."""
-
-    def steep(_call: int, lut: float) -> float:
-        return lut**4 / 2e9
-
-    budget = 6000
-    result = prune_to_budget(start(), loop_inputs(FakeCost(steep), Budget(lut=budget), density_step=0.3))
-    search = [trial for trial in result.trials if trial.phase == "ramp"]
-    final = [trial for trial in result.trials if trial.phase == "final"]
-    assert search[-1].cost.lut < 0.8 * budget, "the search was to overshoot"
-    assert final[-1].sparsity < search[-1].sparsity
-    assert 0.7 * budget < result.trials[-1].cost.lut <= budget
-
-
-def test_a_final_network_that_leaves_the_budget_is_trimmed() -> None:
-    rounds: list[PruneTrial] = []
-
-    def grows(call: int, lut: float) -> float:
-        return lut * (1.15 if call and rounds[-1].phase == "ramp" and rounds[-1].meets_budget else 1.0)
-
-    result = prune_to_budget(start(), loop_inputs(FakeCost(grows), Budget(lut=2000)), on_trial=rounds.append)
-    phases = [(trial.phase, trial.meets_budget) for trial in result.trials]
-    assert phases[2:5] == [("ramp", True), ("final", False), ("trim", True)]
-    final, cut = result.trials[3:5]
-    assert 1.0 - cut.sparsity <= 0.97 * (1.0 - final.sparsity) + 1 / N_WEIGHTS
-    assert sum(trial.chosen for trial in result.trials) == 1
-    assert next(trial for trial in result.trials if trial.chosen).meets_budget
-
-
-def test_a_cut_that_took_too_much_is_taken_back_and_made_smaller() -> None:
-    """A cliff in the cost behind the final network: the first cut ends at a third of the budget."""
-    rounds: list[PruneTrial] = []
-    costs = {"final": 1.12, "trim": 0.3}
-
-    def cliff(call: int, lut: float) -> float:
-        after_final = [trial for trial in rounds if trial.phase in ("final", "trim")]
-        found = bool(rounds) and any(trial.meets_budget for trial in rounds)
-        return lut * (1.0 if not found or len(after_final) > 1 else costs["trim" if after_final else "final"])
-
-    result = prune_to_budget(start(), loop_inputs(FakeCost(cliff), Budget(lut=2000)), on_trial=rounds.append)
-    final, cut, again = result.trials[-3:]
-    assert [final.phase, cut.phase, again.phase] == ["final", "trim", "trim"]
-    assert final.cost.lut > 2000 and cut.cost.lut < 0.4 * 2000
-    assert final.sparsity < again.sparsity < cut.sparsity
-    assert 0.88 * 2000 < again.cost.lut <= 2000
-    names = prunable_layers(start())
-    for name in names:
-        whole, less = (result.networks[k][f"{name}.weight_mask"] for k in (-3, -1))
-        assert bool((less <= whole).all()), "the smaller cut starts from the network that was cut too far"
-    assert any(
-        bool((result.networks[-1][f"{name}.weight_mask"] > result.networks[-2][f"{name}.weight_mask"]).any())
-        for name in names
-    )
-
-
-def test_cuts_that_always_take_too_much_come_to_an_end() -> None:
-    rounds: list[PruneTrial] = []
-
-    def cliff(_call: int, lut: float) -> float:
-        found = any(trial.meets_budget for trial in rounds)
-        return lut * (1.0 if not found else 0.3 if rounds[-1].phase in ("final", "trim") else 1.12)
-
-    result = prune_to_budget(start(), loop_inputs(FakeCost(cliff), Budget(lut=2000)), on_trial=rounds.append)
-    ends = [trial for trial in result.trials if trial.phase in ("final", "trim")]
-    assert [trial.phase for trial in ends] == ["final", *["trim"] * (len(ends) - 1)] and len(ends) <= 5
-    kept = [round((1 - trial.sparsity) * N_WEIGHTS) for trial in ends[1:]]
-    assert kept == sorted(set(kept)), "every cut is smaller than the one before it"
-
-
-def test_a_final_network_far_above_the_budget_is_trained_again() -> None:
-    rounds: list[PruneTrial] = []
-
-    def heavy(_call: int, lut: float) -> float:
-        found = any(trial.meets_budget for trial in rounds)
-        return lut * (1.4 if found else 1.0)
-
-    result = prune_to_budget(start(), loop_inputs(FakeCost(heavy), Budget(lut=2000)), on_trial=rounds.append)
-    phases = [trial.phase for trial in result.trials]
-    assert phases.count("final") == 2
-    first, second = (trial for trial in result.trials if trial.phase == "final")
-    assert first.cost.lut > 1.25 * 2000 and second.sparsity > first.sparsity
 
 
 def test_the_last_round_allowed_is_still_followed_by_the_final_ramp() -> None:
