@@ -2,6 +2,7 @@
 
     python benchmarks/equal_lut.py [--seeds 4 5 6] [--budgets 4500 5600] [--at 4800] [--jobs 2]
     python benchmarks/equal_lut.py --equal-epochs       # loops of nearly as many epochs, and each with refinement too
+    python benchmarks/equal_lut.py --long               # nearly as many again, and twice as long; seeds 7 to 9
 
 Each method's own loop meets two budgets, one on either side (``budget_loop.py`` has the settings, which were chosen on
 seeds 1 to 3); accuracy and AUC on test events are read off the straight line in log LUT between the two networks of a
@@ -10,7 +11,9 @@ seed. The differences are paired by seed, which shares the trained network. Fini
 The final trainings of ``budget_loop.py`` are equally long, but the loops differ in how often they repeat them: the
 solver's comes out with two thirds of the epochs of uniform sparsity. ``--equal-epochs`` lengthens the final trainings
 of the three allocations differently, so that their loops come nearer to each other, search and discarded trainings
-included; how near is among the figures.
+included; how near is among the figures. Its lengths were set by the loops of seeds 4 to 6 after their accuracies were
+seen. ``--long`` is the same comparison with trainings about twice as long; its lengths were set before any loop of its
+seeds was run.
 """
 
 from __future__ import annotations
@@ -34,6 +37,8 @@ EQUAL_EPOCHS: dict[str, int | None] = {
     "digits": None,
 }
 """Final epochs of the comparison at nearly equal epochs of the whole loops; None: those of the method."""
+LONG_EPOCHS: dict[str, int | None] = {"uniform": 480, "global": 480, "solver": 400}
+"""From the loops of seeds 4 to 6: about 1.2, 1.2 and 1.5 final trainings, and 70, 70 and 20 epochs of search."""
 
 
 def at_equal_lut(points: list[dict[str, Any]], lut: int, name: str) -> float:
@@ -52,19 +57,22 @@ def mean_and_error(values: list[float]) -> tuple[float, float]:
 def main() -> None:
     """Run, print a table, write the result file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[4, 5, 6])
+    parser.add_argument("--seeds", type=int, nargs="+", help="4 5 6, with --long 7 8 9")
     parser.add_argument("--budgets", type=int, nargs=2, default=[4500, 5600])
     parser.add_argument("--at", type=int, default=4800)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--methods", nargs="+", choices=list(EQUAL_EPOCHS), help="some of them only")
-    parser.add_argument("--equal-epochs", action="store_true", help="loops of nearly as many epochs")
+    lengths = parser.add_mutually_exclusive_group()
+    lengths.add_argument("--equal-epochs", action="store_true", help="loops of nearly as many epochs")
+    lengths.add_argument("--long", action="store_true", help="loops of nearly as many epochs, twice as long")
     options = parser.parse_args()
+    seeds = options.seeds or ([7, 8, 9] if options.long else [4, 5, 6])
     base = PROJECT / "build" / "budget_loop"
-    possible = EQUAL_EPOCHS if options.equal_epochs else dict.fromkeys(RANKED)
+    possible = LONG_EPOCHS if options.long else EQUAL_EPOCHS if options.equal_epochs else dict.fromkeys(RANKED)
     epochs = {method: possible[method] for method in options.methods or possible}
-    jobs = [(method, seed, lut) for seed in options.seeds for lut in options.budgets for method in epochs]
+    jobs = [(method, seed, lut) for seed in seeds for lut in options.budgets for method in epochs]
     with ThreadPoolExecutor(options.jobs) as pool:
-        list(pool.map(lambda seed: work(seed, base / f"seed{seed}", "sensitivity", []), options.seeds))
+        list(pool.map(lambda seed: work(seed, base / f"seed{seed}", "sensitivity", []), seeds))
         found = dict(zip(jobs, pool.map(lambda job: run(*job, False, epochs[job[0]]), jobs), strict=True))
     figures: dict[str, float] = {"at_lut": options.at}
     luts = {}
@@ -73,14 +81,14 @@ def main() -> None:
         for name in ("accuracy", "auc"):
             value[method, name] = [
                 at_equal_lut([found[method, seed, lut] for lut in options.budgets], options.at, name)
-                for seed in options.seeds
+                for seed in seeds
             ]
             mean, error = mean_and_error(value[method, name])
             figures |= {f"{method}_{name}_mean": round(mean, 5), f"{method}_{name}_error": round(error, 5)}
             print(f"{method:8s} {name:8s} at {options.at} LUT: {mean:.4f} +- {error:.4f}")
-        every = [float(found[method, seed, lut]["epochs"]) for seed in options.seeds for lut in options.budgets]
+        every = [float(found[method, seed, lut]["epochs"]) for seed in seeds for lut in options.budgets]
         figures[f"{method}_epochs_mean"] = round(statistics.fmean(every), 1)
-        luts[method] = [[found[method, s, lut]["lut"] for lut in options.budgets] for s in options.seeds]
+        luts[method] = [[found[method, s, lut]["lut"] for lut in options.budgets] for s in seeds]
     pairs = [*itertools.product(("solver", "digits"), ("uniform", "global"))]
     pairs += [("digits", "uniform_digits"), ("digits", "global_digits")]
     for method, other in (pair for pair in pairs if set(pair) <= set(epochs)):
@@ -91,8 +99,8 @@ def main() -> None:
             figures |= {key: round(mean, 4), f"{key}_error": round(error, 4)}
             print(f"{method} over {other}, {name}: {mean:+.4f} +- {error:.4f} " + " ".join(f"{x:+.4f}" for x in gains))
     packages = ("trigger_prune", "torch", "alkaid", "pyosys")
-    name = "equal_lut_equal_epochs" if options.equal_epochs else "equal_lut"
-    write_result(name, figures, packages, cost_stage="rtl_synth", seeds=options.seeds, luts=luts)
+    name = "equal_lut" + ("_long" if options.long else "_equal_epochs" if options.equal_epochs else "")
+    write_result(name, figures, packages, cost_stage="rtl_synth", seeds=seeds, luts=luts)
 
 
 if __name__ == "__main__":
