@@ -80,8 +80,7 @@ def main() -> None:
     for method in epochs:
         for name in ("accuracy", "auc"):
             value[method, name] = [
-                at_equal_lut([found[method, seed, lut] for lut in options.budgets], options.at, name)
-                for seed in seeds
+                at_equal_lut([found[method, seed, lut] for lut in options.budgets], options.at, name) for seed in seeds
             ]
             mean, error = mean_and_error(value[method, name])
             figures |= {f"{method}_{name}_mean": round(mean, 5), f"{method}_{name}_error": round(error, 5)}
