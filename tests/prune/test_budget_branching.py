@@ -236,7 +236,7 @@ def test_a_tree_goes_on_with_fewer_options(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(branching, "FEW_PLANS", 0)
     monkeypatch.setattr(cores, "CORE", 6)
     monkeypatch.setattr(cores, "SHRINK", 1.0)
-    for seed in range(4):
+    for seed in range(6):
         rng = np.random.default_rng(seed)
         menus = tuple(
             LayerMenu(

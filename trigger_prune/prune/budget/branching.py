@@ -9,15 +9,15 @@ single ones: Beale and Tomlin's special ordered sets (1970).
 
 from __future__ import annotations
 
-import heapq
-import itertools
 from collections.abc import Callable
 
 import numpy as np
 
 from trigger_prune.prune.budget.label_bounds import Values, Whole
-from trigger_prune.prune.budget.node_bounds import Masks, NodeBound, NodeBounds
+from trigger_prune.prune.budget.lone_layers import Masks
+from trigger_prune.prune.budget.node_bounds import NodeBound, NodeBounds
 from trigger_prune.prune.budget.node_plans import complete
+from trigger_prune.prune.budget.open_nodes import OpenNodes
 
 BATCH, BATCH_CELLS = 320, 300_000
 """Nodes at a time, and at most so many table cells of all of them."""
@@ -35,9 +35,8 @@ class Tree:
     def __init__(self, bounds: NodeBounds, prices: Values) -> None:
         """``prices`` [limit]: those to begin with."""
         self._lay_out(bounds)
-        self._numbers = itertools.count()
-        self._open: list[tuple[float, int, Masks, Values]] = []
-        self._push(-np.inf, np.ones(bounds.options, dtype=bool), prices)
+        self._open = OpenNodes(bounds.options, len(prices))
+        self._open.add(np.array([-np.inf]), np.ones((1, bounds.options), dtype=bool), prices[None])
 
     @property
     def full(self) -> bool:
@@ -51,7 +50,7 @@ class Tree:
     def restrict(self, bounds: NodeBounds, columns: Whole) -> None:
         """Go on with fewer options: ``columns`` are theirs among those so far; no plan below the ceiling has others."""
         self._lay_out(bounds)
-        self._open = [(bound, number, mask[columns], prices) for bound, number, mask, prices in self._open]
+        self._open.restrict(columns)
 
     def search(
         self,
@@ -65,18 +64,14 @@ class Tree:
         ``ceiling()``: only plans below it are looked for; it may fall as plans are met. ``met(choice [step, plan],
         loss [plan])``: plans within all limits. ``stop()``: asked before every batch.
         """
-        while self._open and self._open[0][0] < ceiling():
+        while (lowest := self._open.lowest()) < ceiling():
             if stop() or self.full:
-                return self._open[0][0]
-            nodes = [heapq.heappop(self._open) for _ in range(min(self.batch, len(self._open)))]
-            masks, prices = np.array([node[2] for node in nodes]), np.array([node[3] for node in nodes])
+                return lowest
+            masks, prices = self._open.take(self.batch)
             found = self.bounds.bound(masks, prices, ceiling, ITERATIONS, met)
             if len(found.node):
                 self._branch(masks[found.node], found, ceiling, met)
         return ceiling()
-
-    def _push(self, bound: float, mask: Masks, prices: Values) -> None:
-        heapq.heappush(self._open, (bound, next(self._numbers), mask, prices))
 
     def _branch(
         self, masks: Masks, found: NodeBound, ceiling: Callable[[], float], met: Callable[[Whole, Values], None]
@@ -95,8 +90,7 @@ class Tree:
         for half in _halves(self.bounds, masks[nodes], counts[nodes], found, nodes):
             # every plan passes one option of each layer
             lowest = np.minimum.reduceat(np.where(half, found.through[nodes], np.inf), start, axis=1).max(1)
-            for node, mask, low in zip(nodes, half, np.maximum(lowest, found.value[nodes]), strict=True):
-                self._push(float(low), mask, found.prices[node])
+            self._open.add(np.maximum(lowest, found.value[nodes]), half, found.prices[nodes])
 
 
 def _halves(bounds: NodeBounds, masks: Masks, counts: Whole, found: NodeBound, nodes: Whole) -> tuple[Masks, Masks]:

@@ -29,7 +29,7 @@ SHRINK = 0.85
 """The tree is laid out anew when this part of its options is left below T."""
 MAX_PATHS = 40
 """Paths through the graph on which the latency is limited."""
-PATIENCE, PATIENCE_SECONDS, LOCAL_SHARE = 0.6, 10.0, 0.5
+PATIENCE, PATIENCE_SECONDS, LOCAL_SHARE = 0.75, 10.0, 0.5
 """Part of the time left, or seconds, after which the tree waits for a local search; the part of the time then left, or
 again so many seconds at most, that the local search gets."""
 

@@ -13,20 +13,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from trigger_prune.prune.budget.label_bounds import Step, Values, Whole
+from trigger_prune.prune.budget.lone_layers import LoneLayers, Masks, Rectangles, product
 
-Masks = npt.NDArray[np.bool_]
 OVERSHOOT = 0.003
 """How far above the ceiling the prices aim, relative to it."""
 MEMORY = 0.6
 """Part of the direction before in the direction of the prices."""
-SINGLE_THREAD = 200_000
-"""Multiplications of one matrix product at most."""
 COMPACT = 0.6
 """Nodes that are done with leave the computation when less than this part is left."""
 
@@ -47,21 +45,68 @@ class NodeBound:
 
 
 @dataclass(frozen=True, eq=False)
+class _Closed:
+    """0 for an open option of a node, infinity for a closed one; ``fixed`` [node]: of the options without alternative.
+
+    ``alone``: of the layers alone; ``joint``: of the other steps [option, node].
+    """
+
+    fixed: Values
+    alone: Rectangles
+    joint: dict[int, Values]
+
+    def part(self, nodes: Masks) -> _Closed:
+        """Of some nodes."""
+        joint = {number: values[:, nodes] for number, values in self.joint.items()}
+        return _Closed(self.fixed[nodes], [values[:, :, nodes] for values in self.alone], joint)
+
+
+@dataclass(frozen=True, eq=False)
 class _Down:
     """One pass from the last step to the first, at given prices.
 
     ``lowest`` [node]: smallest priced sum; ``others`` [node]: the part of the layers alone. ``alone``: their priced
-    options [layer, option, node], by
-    rectangle, and the ``least`` of each layer; ``joint``: of the other steps, with the smallest completion [frontier,
+    options and the ``least`` of each layer; ``joint``: of the other steps, with the smallest completion [frontier,
     option, node]; ``rest``: that completion [frontier, node] before each of them and after the last.
     """
 
     lowest: Values
     others: Values
-    alone: list[Values]
-    least: list[Values]
+    alone: Rectangles
+    least: Rectangles
     joint: dict[int, Values]
     rest: dict[int, Values]
+
+
+@dataclass(frozen=True, eq=False)
+class _Plans:
+    """The smallest plan of each node: marks of the layers alone, options [node] of the other steps, what it costs."""
+
+    alone: Rectangles
+    joint: dict[int, Whole]
+    cost: Values  # [node, quantity]
+
+
+class _Shares:
+    """How often each option of the nodes was part of a plan, laid out as ``_Closed``."""
+
+    def __init__(self, closed: _Closed) -> None:
+        self.alone = [np.zeros_like(values) for values in closed.alone]
+        self.joint = {number: np.zeros_like(values) for number, values in closed.joint.items()}
+
+    def add(self, plans: _Plans) -> None:
+        """One plan of each node."""
+        for share, marks in zip(self.alone, plans.alone, strict=True):
+            share += marks
+        for number, option in plans.joint.items():
+            self.joint[number][option, np.arange(len(option))] += 1.0
+
+    def part(self, nodes: Masks) -> _Shares:
+        """Of some nodes."""
+        some = copy(self)
+        some.alone = [values[:, :, nodes] for values in self.alone]
+        some.joint = {number: values[:, nodes] for number, values in self.joint.items()}
+        return some
 
 
 class NodeBounds:
@@ -81,12 +126,11 @@ class NodeBounds:
         after = [*(step.allowed.shape[0] for step in steps[1:]), 1]
         alone = [step.allowed.shape[0] == 1 == states and step.free for step, states in zip(steps, after, strict=True)]
         self.joined = [number for number, free in enumerate(alone) if not free]
-        kinds: dict[int, list[int]] = {}  # layers whose numbers of options are alike share a rectangle
-        for number in np.flatnonzero(alone).tolist():
-            kinds.setdefault((sizes[number] - 1).bit_length(), []).append(number)
-        self.fixed = self.start[kinds.pop(0, [])]  # options without an alternative
+        fixed = [number for number, free in enumerate(alone) if free and sizes[number] == 1]
+        self.fixed = self.start[fixed]  # options without an alternative
         self.base = self.own[self.fixed].sum(0)
-        self.alone = [_rectangle(self.start, sizes, numbers) for numbers in kinds.values()]
+        torn = [number for number, free in enumerate(alone) if free and sizes[number] > 1]
+        self.alone = LoneLayers(torn, self.start, sizes, self.own)
         self.flat = {n: steps[n].spent.reshape(-1, steps[n].spent.shape[2]) for n in self.joined}
         self.closed = {n: np.where(steps[n].allowed, 0.0, np.inf)[:, :, None] for n in self.joined if not steps[n].free}
         self.arrivals = {n: _arrivals(steps[n].after) for n in self.joined}
@@ -103,17 +147,21 @@ class NodeBounds:
         node = np.arange(len(masks))
         closed = self._closed(masks)
         best, value = prices, np.full(len(node), -np.inf)
-        share, direction = np.zeros((self.options, len(node))), np.zeros(prices.shape)
+        shares = _Shares(closed)
+        direction = np.zeros(prices.shape)
         for iteration in range(iterations):
             down = self._down(prices, closed)
             now = down.lowest - prices @ self.limits
             if iteration:  # at the prices of the node that was split, its options are closed already
-                self._close(closed, down, ceiling() - now)
-            choice, cost = self._follow(down)
-            share.reshape(-1)[(choice + self.start[:, None]) * len(node) + np.arange(len(node))] += 1.0
+                self.alone.close(
+                    closed.alone, down.alone, down.least, np.where(np.isfinite(now), ceiling() - now, np.inf)
+                )
+            plans = self._follow(down)
+            shares.add(plans)
+            cost = plans.cost
             within = np.flatnonzero((cost[:, 1:] <= self.limits).all(1) & np.isfinite(now))
             if len(within):
-                met(choice[:, within], cost[within, 0])
+                met(self._choice(plans, within), cost[within, 0])
             best = np.where((now > value)[:, None], prices, best)
             value = np.maximum(now, value)
             slope = (cost[:, 1:] - self.limits) / self.scale
@@ -126,13 +174,14 @@ class NodeBounds:
             prices = np.maximum(prices + length[:, None] * direction / self.scale, 0.0)
             if left.sum() < COMPACT * len(left):
                 node, best, value, prices, direction = (part[left] for part in (node, best, value, prices, direction))
-                share, closed = share[:, left], closed[:, left]
+                shares, closed = shares.part(left), closed.part(left)
             if not len(node):
                 break
         left = value < ceiling()
-        node, best, value, share, closed = node[left], best[left], value[left], share[:, left], closed[:, left]
-        through = np.where(closed[:-1] == 0, self._through(best, closed), np.inf).T if len(node) else share.T
-        return NodeBound(node, value, through, best, share.T)
+        node, best, value = node[left], best[left], value[left]
+        share = self._spread(shares.part(left), len(node))
+        through = self._through(best, closed.part(left)).T if len(node) else share
+        return NodeBound(node, value, through, best, share)
 
     def completions(self, masks: Masks, prices: Values) -> list[Values]:
         """Smallest priced sum [frontier, node] of all joined steps after each of them."""
@@ -141,69 +190,69 @@ class NodeBounds:
         rest = self._down(prices, self._closed(masks)).rest
         return [rest[n] for n in (*self.joined[1:], len(self.steps))]
 
-    def _closed(self, masks: Masks) -> Values:
-        """0 for an option of the node, infinity for others and for the one behind the last; [option + 1, node]."""
-        closed = np.full((self.options + 1, len(masks)), np.inf)
-        closed[:-1][masks.T] = 0.0
-        return closed
+    def _closed(self, masks: Masks) -> _Closed:
+        flat = np.full((self.options + 1, len(masks)), np.inf)
+        flat[:-1][masks.T] = 0.0
+        joint = {n: flat[self.start[n] : self.start[n] + self.steps[n].allowed.shape[1]] for n in self.joined}
+        return _Closed(flat[self.fixed].sum(0), self.alone.closed(flat), joint)
 
-    def _down(self, prices: Values, closed: Values) -> _Down:
+    def _down(self, prices: Values, closed: _Closed) -> _Down:
         weights = np.concatenate([np.ones((1, len(prices))), prices.T])
-        others = self.base @ weights + closed[self.fixed].sum(0)
-        alone, least = [], []
-        if self.alone:
-            every = closed.copy()
-            every[:-1] += _product(self.own, weights)
-            alone = [every[grid] for _, grid in self.alone]
-            least = [values.min(1) for values in alone]
-            others += sum(values.sum(0) for values in least)
+        others = self.base @ weights + closed.fixed
+        alone, least = self.alone.priced(weights, closed.alone)
+        for values in least:
+            others += values.sum(0)
         joint, rest = {}, {len(self.steps): np.zeros((1, len(prices)))}
         after = len(self.steps)
         for n in reversed(self.joined):
             step = self.steps[n]
-            through = _product(self.flat[n], weights).reshape(*step.allowed.shape, -1)
+            through = product(self.flat[n], weights).reshape(*step.allowed.shape, -1)
             through += rest[after][step.after]
-            through += closed[self.start[n] : self.start[n] + step.allowed.shape[1]]
+            through += closed.joint[n]
             if n in self.closed:
                 through += self.closed[n]
             joint[n], rest[n], after = through, through.min(1), n
         return _Down(others + rest[after][0], others, alone, least, joint, rest)
 
-    def _close(self, closed: Values, down: _Down, room: Values) -> None:
-        """Close the options of the layers alone through which every plan is over the least by ``room`` [node]."""
-        room = np.where(np.isfinite(down.lowest), room, np.inf)
-        for (_, grid), values, least in zip(self.alone, down.alone, down.least, strict=True):
-            over = values >= (least + room)[:, None]
-            some = over.any(2)
-            closed[grid[some]] = np.where(over[some], np.inf, closed[grid[some]])
-
-    def _follow(self, down: _Down) -> tuple[Whole, Values]:
-        """The smallest plan of each node: option by step [step, node], and what it costs [node, quantity]."""
-        count, joint = len(down.lowest), down.joint
+    def _follow(self, down: _Down) -> _Plans:
+        count, joint = len(down.lowest), {}
         every, at = np.arange(count), np.zeros(count, dtype=np.int64)
-        choice = np.zeros((len(self.steps), count), dtype=np.int64)
-        cost = np.tile(self.base, (count, 1))
-        for (numbers, _), values in zip(self.alone, down.alone, strict=True):
-            option = values.argmin(1)
-            choice[numbers] = option
-            cost += self.own[option + self.start[numbers, None]].sum(0)
+        alone, spent = self.alone.chosen(down.alone, down.least, np.isfinite(down.lowest))
+        cost = self.base + spent
         for n in self.joined:
-            step = self.steps[n]
-            option = joint[n][0].argmin(0) if len(joint[n]) == 1 else joint[n][at, :, every].argmin(1)
-            choice[n] = option
+            step, values = self.steps[n], down.joint[n]
+            option = values[0].argmin(0) if len(values) == 1 else values[at, :, every].argmin(1)
+            joint[n] = option
             cost += step.spent[at, option]
             at = step.after[at, option]
-        return choice, cost
+        return _Plans(alone, joint, cost)
 
-    def _through(self, prices: Values, closed: Values) -> Values:
+    def _choice(self, plans: _Plans, nodes: Whole) -> Whole:
+        """Option by step [step, one of ``nodes``]."""
+        choice = np.zeros((len(self.steps), len(nodes)), dtype=np.int64)
+        self.alone.write(plans.alone, nodes, choice)
+        for n, option in plans.joint.items():
+            choice[n] = option[nodes]
+        return choice
+
+    def _spread(self, shares: _Shares, count: int) -> Values:
+        """How often [node, option] an option was part of the smallest plan."""
+        flat = np.zeros((self.options + 1, count))
+        flat[self.fixed] = 1.0
+        self.alone.spread(shares.alone, flat)
+        for n, values in shares.joint.items():
+            flat[self.start[n] : self.start[n] + len(values)] = values
+        return flat[:-1].T
+
+    def _through(self, prices: Values, closed: _Closed) -> Values:
         """Bound of the plans through each option [option, node]."""
         count = len(prices)
         down = self._down(prices, closed)
         joint, rest = down.joint, down.rest
         through = np.empty((self.options + 1, count))
         through[self.fixed] = down.lowest
-        for (_, grid), values, least in zip(self.alone, down.alone, down.least, strict=True):
-            through[grid] = values - least[:, None] + down.lowest
+        over = [values - least[:, None] for values, least in zip(down.alone, down.least, strict=True)]
+        self.alone.spread([values + down.lowest for values in over], through)
         front = down.others[None]
         for n, following in itertools.pairwise([*self.joined, len(self.steps)]):
             step = self.steps[n]
@@ -216,25 +265,6 @@ class NodeBounds:
             front[states] = np.minimum.reduceat(table.reshape(-1, count)[order], first, axis=0)
         bound: Values = through[:-1] - self.limits @ prices.T
         return bound
-
-
-def _product(rows: Values, columns: Values) -> Values:
-    """Matrix product in pieces that are too small for several threads, whose start costs more than they save here."""
-    piece = max(1, SINGLE_THREAD // columns.size)
-    if len(rows) <= piece:
-        return rows @ columns
-    product = np.empty((len(rows), columns.shape[1]))
-    for first in range(0, len(rows), piece):
-        np.matmul(rows[first : first + piece], columns, out=product[first : first + piece])
-    return product
-
-
-def _rectangle(start: Whole, sizes: Sequence[int], numbers: Sequence[int]) -> tuple[Whole, Whole]:
-    """The steps and their options [step, option]; what is too much is a forbidden option behind the last of all."""
-    grid = np.full((len(numbers), max(sizes[number] for number in numbers)), sum(sizes))
-    for row, number in zip(grid, numbers, strict=True):
-        row[: sizes[number]] = start[number] + np.arange(sizes[number])
-    return np.array(numbers, dtype=np.int64), grid
 
 
 def _arrivals(after: Whole) -> tuple[Whole, Whole, Whole]:

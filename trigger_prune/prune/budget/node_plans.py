@@ -13,7 +13,8 @@ from collections.abc import Callable
 import numpy as np
 
 from trigger_prune.prune.budget.label_bounds import Values, Whole
-from trigger_prune.prune.budget.node_bounds import Masks, NodeBounds
+from trigger_prune.prune.budget.lone_layers import Masks
+from trigger_prune.prune.budget.node_bounds import NodeBounds
 
 MAX_PARTIAL = 300_000
 """Plans of the nodes that are looked at together."""
