@@ -42,10 +42,10 @@ def complete(
 
 
 class _Labels:
-    """Partial plans: the node of each, the state after the joined steps, and what it has spent [plan, quantity]."""
+    """Partial plans: the node of each, what it has spent [plan, quantity], and that priced."""
 
     def __init__(self, bounds: NodeBounds, masks: Masks, counts: Whole, prices: Values) -> None:
-        self.bounds, self.masks, self.counts = bounds, masks, counts
+        self.bounds, self.masks = bounds, masks
         self.weights = np.concatenate([np.ones((len(masks), 1)), prices], axis=1)
         self.worth = prices @ bounds.limits
         self.node = np.arange(len(masks))
@@ -54,6 +54,7 @@ class _Labels:
         alone[bounds.joined] = False
         only = masks & (alone & (counts == 1))[:, bounds.step_of]
         self.spent = only @ bounds.own
+        self.priced = (self.spent * self.weights).sum(1)
         # options [node, rank, number] of the layers alone that have a choice left; -1: no further option or layer
         torn = alone & (counts > 1)
         rank = np.cumsum(torn, axis=1) - 1
@@ -61,14 +62,18 @@ class _Labels:
         step = bounds.step_of[option]
         fresh = np.diff(node * len(bounds.start) + step, prepend=-1) != 0
         number = np.arange(len(node)) - np.maximum.accumulate(np.where(fresh, np.arange(len(node)), 0))
-        shape = (len(masks), int(torn.sum(1).max(initial=0)), int(number.max(initial=-1)) + 1)
+        shape = (len(masks), int(torn.sum(1).max(initial=0)), int(number.max(initial=0)) + 1)
         self.choices = np.full(shape, -1)
         self.choices[node, rank[node, step], number] = option
+        # a rank without a layer has one option that costs nothing
+        self.padded = np.concatenate([bounds.own, np.zeros((1, bounds.own.shape[1]))])
+        own = self.padded[self.choices]
+        possible = self.choices >= 0
+        possible[:, :, 0] = True
+        self.price = np.where(possible, np.einsum("nrkq,nq->nrk", own, self.weights), np.inf)
         # smallest completion by the layers alone from each rank on: priced [node, rank], of each quantity
-        own = np.where((self.choices >= 0)[..., None], bounds.own[self.choices], np.inf)
-        priced = np.where(self.choices >= 0, np.einsum("nrkq,nq->nrk", bounds.own[self.choices], self.weights), np.inf)
-        self.rest = _from_the_end(priced.min(2, initial=np.inf))
-        self.alone_rest = _from_the_end(own.min(2, initial=np.inf))
+        self.rest = _from_the_end(self.price.min(2))
+        self.alone_rest = _from_the_end(np.where(possible[..., None], own, np.inf).min(2))
 
     def run(self, ceiling: Callable[[], float], met: Callable[[Whole, Values], None]) -> None:
         """Extend through the joined steps, then rank by rank through the layers alone."""
@@ -78,37 +83,33 @@ class _Labels:
         for n, rest in zip(bounds.joined, ahead, strict=True):
             step, start = bounds.steps[n], bounds.start[n]
             size = step.allowed.shape[1]
-            possible = self.masks[self.node, start : start + size] & step.allowed[state]
-            parent, option = np.nonzero(possible)
-            at = state[parent]
-            self._extend(parent, option + start, step.spent[at, option])
-            state = step.after[at, option]
-            least = (self.spent * self.weights[self.node]).sum(1) + rest[state, self.node] + self.rest[self.node, 0]
-            keep = np.flatnonzero(least < ceiling() + self.worth[self.node])
-            self._keep(keep)
-            state = state[keep]
+            parent, option = np.nonzero(self.masks[self.node, start : start + size] & step.allowed[state])
+            at, node = state[parent], self.node[parent]
+            spent, after = step.spent[at, option], step.after[at, option]
+            priced = self.priced[parent] + (spent * self.weights[node]).sum(1)
+            keep = np.flatnonzero(priced + rest[after, node] + self.rest[node, 0] < (ceiling() + self.worth)[node])
+            self._extend(parent[keep], option[keep] + start, spent[keep], priced[keep])
+            state = after[keep]
         for rank in range(self.choices.shape[1]):
-            options = self.choices[self.node, rank]
-            done = np.flatnonzero(options[:, 0] < 0)
-            parent, number = np.nonzero(options >= 0)
-            option = options[parent, number]
-            own = np.concatenate([bounds.own[option], np.zeros((len(done), self.spent.shape[1]))])
-            self._extend(np.concatenate([parent, done]), np.concatenate([option, np.full(len(done), -1)]), own)
-            least = (self.spent * self.weights[self.node]).sum(1) + self.rest[self.node, rank + 1]
+            priced = self.priced[:, None] + self.price[self.node, rank]
+            top = (ceiling() + self.worth - self.rest[:, rank + 1])[self.node]
+            parent, number = np.nonzero(priced < top[:, None])
+            option = self.choices[self.node[parent], rank, number]
+            self._extend(parent, option, self.padded[option], priced[parent, number])
             within = (self.spent + self.alone_rest[self.node, rank + 1])[:, 1:] <= bounds.limits
-            self._keep(np.flatnonzero((least < ceiling() + self.worth[self.node]) & within.all(1)))
+            self._keep(np.flatnonzero(within.all(1)))
         whole = np.flatnonzero((self.spent[:, 0] < ceiling()) & (self.spent[:, 1:] <= bounds.limits).all(1))
         if len(whole):
             met(self._walk_back(whole), self.spent[whole, 0])
 
-    def _extend(self, parent: Whole, option: Whole, spent: Values) -> None:
+    def _extend(self, parent: Whole, option: Whole, spent: Values, priced: Values) -> None:
         self.history.append((parent, option))
-        self.node, self.spent = self.node[parent], self.spent[parent] + spent
+        self.node, self.spent, self.priced = self.node[parent], self.spent[parent] + spent, priced
 
     def _keep(self, keep: Whole) -> None:
         parent, option = self.history[-1]
         self.history[-1] = (parent[keep], option[keep])
-        self.node, self.spent = self.node[keep], self.spent[keep]
+        self.node, self.spent, self.priced = self.node[keep], self.spent[keep], self.priced[keep]
 
     def _walk_back(self, plans: Whole) -> Whole:
         """Option by step [step, plan]."""
@@ -127,7 +128,6 @@ class _Labels:
 
 
 def _from_the_end(values: Values) -> Values:
-    """Sums over axis 1 from each position to the end, and 0 behind it; infinite entries (no such layer) count as 0."""
+    """Sums over axis 1 from each position to the end, and 0 behind it."""
     behind = np.zeros((len(values), 1, *values.shape[2:]))
-    finite = np.concatenate([np.where(np.isfinite(values), values, 0.0), behind], axis=1)
-    return np.cumsum(finite[:, ::-1], axis=1)[:, ::-1]
+    return np.cumsum(np.concatenate([values, behind], axis=1)[:, ::-1], axis=1)[:, ::-1]
