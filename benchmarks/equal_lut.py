@@ -1,7 +1,7 @@
 """Solver (alone, and with refinement), uniform sparsity and a global magnitude ranking at equal measured LUTs.
 
     python benchmarks/equal_lut.py [--seeds 4 5 6] [--budgets 4500 5600] [--at 4800] [--jobs 2]
-    python benchmarks/equal_lut.py --equal-epochs       # loops of nearly as many epochs, and each with refinement too
+    python benchmarks/equal_lut.py --equal-epochs [--seeds 7 8 9]   # loops of nearly as many epochs
     python benchmarks/equal_lut.py --long               # nearly as many again, and twice as long; seeds 7 to 9
 
 Each method's own loop meets two budgets, one on either side (``budget_loop.py`` has the settings, which were chosen on
@@ -12,8 +12,8 @@ The final trainings of ``budget_loop.py`` are equally long, but the loops differ
 solver's comes out with two thirds of the epochs of uniform sparsity. ``--equal-epochs`` lengthens the final trainings
 of the three allocations differently, so that their loops come nearer to each other, search and discarded trainings
 included; how near is among the figures. Its lengths were set by the loops of seeds 4 to 6 after their accuracies were
-seen. ``--long`` is the same comparison with trainings about twice as long; its lengths were set before any loop of its
-seeds was run.
+seen, and before any loop of seeds 7 to 9 was run. ``--long`` is the same with trainings about twice as long, whose
+lengths, too, were set before.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ def main() -> None:
     lengths.add_argument("--equal-epochs", action="store_true", help="loops of nearly as many epochs")
     lengths.add_argument("--long", action="store_true", help="loops of nearly as many epochs, twice as long")
     options = parser.parse_args()
-    seeds = options.seeds or ([7, 8, 9] if options.long else [4, 5, 6])
+    usual = [7, 8, 9] if options.long else [4, 5, 6]
+    seeds = options.seeds or usual
     base = PROJECT / "build" / "budget_loop"
     possible = LONG_EPOCHS if options.long else EQUAL_EPOCHS if options.equal_epochs else dict.fromkeys(RANKED)
     epochs = {method: possible[method] for method in options.methods or possible}
@@ -99,6 +100,8 @@ def main() -> None:
             print(f"{method} over {other}, {name}: {mean:+.4f} +- {error:.4f} " + " ".join(f"{x:+.4f}" for x in gains))
     packages = ("trigger_prune", "torch", "alkaid", "pyosys")
     name = "equal_lut" + ("_long" if options.long else "_equal_epochs" if options.equal_epochs else "")
+    if seeds != usual:
+        name += "_seeds_" + "_".join(map(str, seeds))
     write_result(name, figures, packages, cost_stage="rtl_synth", seeds=seeds, luts=luts)
 
 
