@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,20 +44,23 @@ class NodeBound:
 
 
 @dataclass(frozen=True, eq=False)
-class _Closed:
-    """0 for an open option of a node, infinity for a closed one; ``fixed`` [node]: of the options without alternative.
-
-    ``alone``: of the layers alone; ``joint``: of the other steps [option, node].
-    """
+class _Cells:
+    """A number for every option of every node: ``alone`` for the layers alone, ``joint`` for the other steps [option,
+    node], and ``fixed`` [node] for all options without an alternative together."""
 
     fixed: Values
     alone: Rectangles
     joint: dict[int, Values]
 
-    def part(self, nodes: Masks) -> _Closed:
+    def part(self, nodes: Masks) -> _Cells:
         """Of some nodes."""
         joint = {number: values[:, nodes] for number, values in self.joint.items()}
-        return _Closed(self.fixed[nodes], [values[:, :, nodes] for values in self.alone], joint)
+        return _Cells(self.fixed[nodes], [values[:, :, nodes] for values in self.alone], joint)
+
+    def zeros(self) -> _Cells:
+        """As many zeros."""
+        joint = {number: np.zeros_like(values) for number, values in self.joint.items()}
+        return _Cells(np.zeros_like(self.fixed), [np.zeros_like(values) for values in self.alone], joint)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,28 +87,6 @@ class _Plans:
     alone: Rectangles
     joint: dict[int, Whole]
     cost: Values  # [node, quantity]
-
-
-class _Shares:
-    """How often each option of the nodes was part of a plan, laid out as ``_Closed``."""
-
-    def __init__(self, closed: _Closed) -> None:
-        self.alone = [np.zeros_like(values) for values in closed.alone]
-        self.joint = {number: np.zeros_like(values) for number, values in closed.joint.items()}
-
-    def add(self, plans: _Plans) -> None:
-        """One plan of each node."""
-        for share, marks in zip(self.alone, plans.alone, strict=True):
-            share += marks
-        for number, option in plans.joint.items():
-            self.joint[number][option, np.arange(len(option))] += 1.0
-
-    def part(self, nodes: Masks) -> _Shares:
-        """Of some nodes."""
-        some = copy(self)
-        some.alone = [values[:, :, nodes] for values in self.alone]
-        some.joint = {number: values[:, nodes] for number, values in self.joint.items()}
-        return some
 
 
 class NodeBounds:
@@ -147,7 +127,7 @@ class NodeBounds:
         node = np.arange(len(masks))
         closed = self._closed(masks)
         best, value = prices, np.full(len(node), -np.inf)
-        shares = _Shares(closed)
+        share = closed.zeros()
         direction = np.zeros(prices.shape)
         for iteration in range(iterations):
             down = self._down(prices, closed)
@@ -157,7 +137,7 @@ class NodeBounds:
                     closed.alone, down.alone, down.least, np.where(np.isfinite(now), ceiling() - now, np.inf)
                 )
             plans = self._follow(down)
-            shares.add(plans)
+            _count(share, plans)
             cost = plans.cost
             within = np.flatnonzero((cost[:, 1:] <= self.limits).all(1) & np.isfinite(now))
             if len(within):
@@ -174,14 +154,14 @@ class NodeBounds:
             prices = np.maximum(prices + length[:, None] * direction / self.scale, 0.0)
             if left.sum() < COMPACT * len(left):
                 node, best, value, prices, direction = (part[left] for part in (node, best, value, prices, direction))
-                shares, closed = shares.part(left), closed.part(left)
+                share, closed = share.part(left), closed.part(left)
             if not len(node):
                 break
         left = value < ceiling()
         node, best, value = node[left], best[left], value[left]
-        share = self._spread(shares.part(left), len(node))
-        through = self._through(best, closed.part(left)).T if len(node) else share
-        return NodeBound(node, value, through, best, share)
+        often = self._spread(share.part(left))
+        through = self._through(best, closed.part(left)).T if len(node) else often
+        return NodeBound(node, value, through, best, often)
 
     def completions(self, masks: Masks, prices: Values) -> list[Values]:
         """Smallest priced sum [frontier, node] of all joined steps after each of them."""
@@ -190,13 +170,14 @@ class NodeBounds:
         rest = self._down(prices, self._closed(masks)).rest
         return [rest[n] for n in (*self.joined[1:], len(self.steps))]
 
-    def _closed(self, masks: Masks) -> _Closed:
+    def _closed(self, masks: Masks) -> _Cells:
+        """0 for an open option of a node, infinity for a closed one."""
         flat = np.full((self.options + 1, len(masks)), np.inf)
         flat[:-1][masks.T] = 0.0
         joint = {n: flat[self.start[n] : self.start[n] + self.steps[n].allowed.shape[1]] for n in self.joined}
-        return _Closed(flat[self.fixed].sum(0), self.alone.closed(flat), joint)
+        return _Cells(flat[self.fixed].sum(0), self.alone.closed(flat), joint)
 
-    def _down(self, prices: Values, closed: _Closed) -> _Down:
+    def _down(self, prices: Values, closed: _Cells) -> _Down:
         weights = np.concatenate([np.ones((1, len(prices))), prices.T])
         others = self.base @ weights + closed.fixed
         alone, least = self.alone.priced(weights, closed.alone)
@@ -235,16 +216,16 @@ class NodeBounds:
             choice[n] = option[nodes]
         return choice
 
-    def _spread(self, shares: _Shares, count: int) -> Values:
-        """How often [node, option] an option was part of the smallest plan."""
-        flat = np.zeros((self.options + 1, count))
+    def _spread(self, share: _Cells) -> Values:
+        """How often [node, option] an option was part of the smallest plan; 1 for those without an alternative."""
+        flat = np.zeros((self.options + 1, len(share.fixed)))
         flat[self.fixed] = 1.0
-        self.alone.spread(shares.alone, flat)
-        for n, values in shares.joint.items():
+        self.alone.spread(share.alone, flat)
+        for n, values in share.joint.items():
             flat[self.start[n] : self.start[n] + len(values)] = values
         return flat[:-1].T
 
-    def _through(self, prices: Values, closed: _Closed) -> Values:
+    def _through(self, prices: Values, closed: _Cells) -> Values:
         """Bound of the plans through each option [option, node]."""
         count = len(prices)
         down = self._down(prices, closed)
@@ -265,6 +246,14 @@ class NodeBounds:
             front[states] = np.minimum.reduceat(table.reshape(-1, count)[order], first, axis=0)
         bound: Values = through[:-1] - self.limits @ prices.T
         return bound
+
+
+def _count(share: _Cells, plans: _Plans) -> None:
+    """One more for each option of the plans."""
+    for values, marks in zip(share.alone, plans.alone, strict=True):
+        values += marks
+    for number, option in plans.joint.items():
+        share.joint[number][option, np.arange(len(option))] += 1.0
 
 
 def _arrivals(after: Whole) -> tuple[Whole, Whole, Whole]:
