@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from trigger_prune.errors import CostError, ToolError
 from trigger_prune.synthesis.rtl.ports import pack, unpack
 from trigger_prune.synthesis.rtl.tools import Limits, run_tool
+from trigger_prune.synthesis.rtl.verilator_runtime import runtime_objects
 from trigger_prune.synthesis.rtl.verilog import RtlProject
 from trigger_prune.synthesis.rtl.yosys import copy_sources
 
@@ -192,13 +193,13 @@ def _build(
     )
     (folder / "main.cpp").write_text(_MAIN)
     generated = sorted((folder / "cpp").glob("*.cpp"))
-    library = [tool.root / "include" / f"{name}.cpp" for name in ("verilated", "verilated_threads")]
     defines = [f"-DIN_WORDS={words[0]}", f"-DOUT_WORDS={words[1]}", *(["-DCLOCKED"] if project.register_ranks else [])]
     include = [f"-I{folder / 'cpp'}", f"-I{tool.root / 'include'}", f"-I{tool.root / 'include' / 'vltstd'}"]
     # Optimising takes longer than it saves for fewer than some million events.
-    options = ["-O0", "-std=c++17", "-w", "-pthread", "-o", "simulation", *defines, *include]
+    flags = ["-O0", "-std=c++17", "-w", "-pthread"]
+    library = runtime_objects(tool.root, compiler, flags, limits)
     return seconds + run_tool(
-        [compiler, *options, "main.cpp", *generated, *library],
+        [compiler, *flags, "-o", "simulation", *defines, *include, "main.cpp", *generated, *library],
         tool=f"{Path(compiler).name} on Verilator's C++",
         folder=folder,
         error_lines="error",

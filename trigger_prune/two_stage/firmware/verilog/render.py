@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from trigger_prune.synthesis.rtl.verilator_runtime import RUNTIME_SOURCES
 from trigger_prune.two_stage.firmware.design import FirmwareDesign
 from trigger_prune.two_stage.firmware.templates import template_environment
 from trigger_prune.two_stage.firmware.vectors import FirmwareVectors
@@ -25,8 +26,6 @@ VERILATOR_FLAGS = (
 )
 # Optimising takes longer than it saves for fewer than some million crossings.
 COMPILER_FLAGS = ("-O0", "-std=c++17", "-w", "-pthread")
-VERILATED = ("verilated", "verilated_threads")
-"""Sources of Verilator's run-time library."""
 
 _VERILOG = (TOP, "two_stage_queue", "delay_line")
 
@@ -84,7 +83,7 @@ def context_of(design: FirmwareDesign, cores: Cores, copies: int) -> dict[str, A
         "counter_bits": COUNTER_BITS,
         "verilator_flags": VERILATOR_FLAGS,
         "compiler_flags": COMPILER_FLAGS,
-        "library": VERILATED,
+        "library": RUNTIME_SOURCES,
     }
 
 

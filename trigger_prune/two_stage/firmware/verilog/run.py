@@ -16,9 +16,10 @@ from trigger_prune.errors import ToolError
 from trigger_prune.synthesis.process import log_tail
 from trigger_prune.synthesis.rtl.tools import Limits, run_tool
 from trigger_prune.synthesis.rtl.verilator import find_verilator
+from trigger_prune.synthesis.rtl.verilator_runtime import runtime_objects
 from trigger_prune.two_stage.firmware.vectors import FirmwareVectors
 from trigger_prune.two_stage.firmware.verilog.project import VECTORS, write_vectors
-from trigger_prune.two_stage.firmware.verilog.render import COMPILER_FLAGS, TEST, VERILATED, VERILATOR_FLAGS
+from trigger_prune.two_stage.firmware.verilog.render import COMPILER_FLAGS, TEST, VERILATOR_FLAGS
 
 Ints = NDArray[np.int64]
 
@@ -96,7 +97,7 @@ def simulate_verilog_firmware(
         )
         include = tool.root / "include"
         flags = [*COMPILER_FLAGS, "-Icpp", f"-I{include}", f"-I{include / 'vltstd'}", "-o", "simulation"]
-        library = [include / f"{name}.cpp" for name in VERILATED]
+        library = runtime_objects(tool.root, compiler, COMPILER_FLAGS, limits)
         build += run_tool(
             [compiler, *flags, TEST, *sorted((work / "cpp").glob("*.cpp")), *library],
             tool=f"{Path(compiler).name} on Verilator's C++",
