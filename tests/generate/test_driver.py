@@ -116,9 +116,13 @@ def test_killed_run_goes_on_with_the_unfinished_shards_only(tmp_path, log):
     kept = finished_shards(out)
     assert 2 <= len(kept) < 6 and not (out / "toy.npz").exists()
     Path(log).unlink()
+    # of a run that was killed later, at the file of all shards; and one that is not of this production
+    (out / ".toy.npz.7.tmp").write_bytes(b"half")
+    (out / ".other.npz.7.tmp").write_bytes(b"half")
     (path,) = produce([ToyMaker(log)], out, 1)
     assert sorted(shard for shard, _ in notes(log, "made")) == sorted(set(range(6)) - set(kept))
     assert path.read_bytes() == undisturbed(tmp_path)
+    assert [left.name for left in out.rglob(".*.tmp")] == [".other.npz.7.tmp"]
 
 
 def test_workers_end_when_the_parent_alone_is_killed(tmp_path, log):
@@ -205,6 +209,15 @@ def test_a_disk_that_takes_no_more_leaves_no_half_file(tmp_path, log, rows, larg
     assert f"{kept} of 6 shards are kept" in errors
     assert len(finished_shards(out)) == kept
     assert not (out / "toy.npz").exists() and not list(out.rglob("*.tmp")) and not list(out.rglob(".*.tmp"))
+
+
+def test_a_failure_leaves_no_half_file_of_another_process(tmp_path, log):
+    """The process that is ended in the middle of a file cannot remove it itself."""
+    out = tmp_path / "out"
+    with pytest.raises(ArtefactError, match="shard 1 of toy was not made: No space left on device"):
+        produce([ToyMaker(log, trouble="full beside a writer")], out, 1, jobs=2)
+    assert Path(f"{log}.writing").exists()
+    assert not list(out.rglob(".*.tmp")) and not list(out.rglob("*.npz"))
 
 
 def test_a_finished_file_is_not_made_again(tmp_path, log):

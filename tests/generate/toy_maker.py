@@ -16,10 +16,23 @@ from trigger_prune.generate.driver import produce
 
 
 @dataclass(frozen=True)
+class NeverWritten:
+    """An array that is not there yet when its file is already open: says so in ``log``, then keeps the writer."""
+
+    log: str
+
+    def __array__(self, dtype=None, copy=None):
+        Path(f"{self.log}.writing").touch()
+        time.sleep(60)
+        raise AssertionError("nobody ended this process")
+
+
+@dataclass(frozen=True)
 class ToyMaker:
     """``log`` (not part of the identity) gets a line ``kind shard pid`` from every prepare and every finished make.
 
-    ``trouble`` at shard 3: killed, exit, full, typed, bug; only while the file ``log``.trouble is there.
+    ``trouble`` at shard 3: killed, exit, full, typed, bug; only while the file ``log``.trouble is there. With
+    "full beside a writer" the disk is full at shard 1 as soon as another process is in the middle of writing shard 0.
     """
 
     log: str
@@ -43,6 +56,12 @@ class ToyMaker:
     def make(self, shard, seed):
         self._note("start", shard)
         time.sleep(self.seconds)
+        if self.trouble == "full beside a writer" and shard == 0:
+            return {"x": NeverWritten(self.log)}
+        if self.trouble == "full beside a writer" and shard == 1:
+            while not Path(f"{self.log}.writing").exists():
+                time.sleep(0.01)
+            raise OSError(28, "No space left on device")
         if shard == 3 and self.trouble and Path(f"{self.log}.trouble").exists():
             if self.trouble == "killed":
                 os.kill(os.getpid(), signal.SIGKILL)

@@ -26,6 +26,7 @@ from trigger_prune.generate.event_files import (
     package_versions,
     read_npz,
     read_provenance,
+    remove_unfinished,
     write_npz,
 )
 from trigger_prune.generate.workers import ShardError, ShardFailure, make_shards, shard_path
@@ -188,6 +189,9 @@ def _produce_file(
     folder = shards_folder(path.parent, identity)
     try:
         folder.mkdir(exist_ok=True)
+        # of a run that was killed: the lock says that nobody else is at work here
+        remove_unfinished(folder)
+        remove_unfinished(path.parent, path.name)
         (folder / _IDENTITY_FILE).write_text(json.dumps(identity, indent=1), encoding="utf-8")
     except OSError as error:
         raise _unwritten(folder, error, 0, maker) from error

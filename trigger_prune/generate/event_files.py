@@ -49,6 +49,15 @@ def write_npz(path: Path, arrays: Mapping[str, NDArray[Any]]) -> Path:
         raise
 
 
+def remove_unfinished(folder: Path, name: str = "*") -> None:
+    """Remove what processes that were ended in the middle of ``write_npz`` left of ``folder/name``.
+
+    Nobody may be writing there: a temporary file does not say whether its process still lives.
+    """
+    for path in folder.glob(f".{name}.*.tmp"):
+        path.unlink(missing_ok=True)
+
+
 def read_npz(path: Path) -> dict[str, NDArray[Any]]:
     """All arrays of an archive, in its order; never with pickle. Raises one of ``READ_ERRORS`` when damaged."""
     with np.load(path, allow_pickle=False) as archive:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trigger_prune.errors import TriggerPruneError
-from trigger_prune.generate.event_files import write_npz
+from trigger_prune.generate.event_files import remove_unfinished, write_npz
 
 if TYPE_CHECKING:
     from trigger_prune.generate.driver import ShardMaker
@@ -58,7 +58,8 @@ def shard_path(folder: Path, shard: int) -> Path:
 def make_shards(maker: ShardMaker, shards: Sequence[int], seed: int, jobs: int, folder: Path) -> Iterator[int]:
     """Make ``shards`` in up to ``jobs`` processes; yields each number when its file is in ``folder``.
 
-    Raises ShardError on the first failure. All processes have ended when this returns, raises or is closed.
+    Raises ShardError on the first failure. All processes have ended when this returns, raises or is closed, and no
+    half-written file of theirs is left.
     """
     waiting = list(reversed(shards))
     busy: dict[Connection, tuple[SpawnProcess, int]] = {}
@@ -85,6 +86,7 @@ def make_shards(maker: ShardMaker, shards: Sequence[int], seed: int, jobs: int, 
             connection.close()
             process.terminate()
             process.join()
+        remove_unfinished(folder)
 
 
 def _start(maker: ShardMaker, seed: int, folder: Path) -> tuple[SpawnProcess, Connection]:
