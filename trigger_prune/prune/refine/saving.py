@@ -1,24 +1,36 @@
-"""Many changes at once: the cheapest losses per saved cost, one change per output, until enough is saved.
+"""Many changes at once: the budget solver chooses which outputs change, so that together enough is saved.
 
-The model's Hessian alone decides; fine-tuning repairs what single outputs could not make up for among themselves.
+Every output is a menu: to stay as it is, or one of its proposals. The model's Hessian alone prices them; fine-tuning
+repairs what single outputs could not make up for among themselves.
 """
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
 
+from trigger_prune.prune.budget.options import CostVector, LayerMenu, Option, Problem
+from trigger_prune.prune.budget.solve import solve
 from trigger_prune.prune.refine.codes import copy_codes
 from trigger_prune.prune.refine.pricing import Pricing
 from trigger_prune.prune.refine.proposals import Proposal, ProposalRules
 from trigger_prune.prune.refine.steps import CodeStep
+from trigger_prune.target import Budget
+
+_UNITS = 1 << 16
+"""The wanted saving in the solver's units, whose limits are whole numbers."""
+
+_TIME_LIMIT_S = 10.0
 
 
 @dataclass(frozen=True)
 class Saved:
-    """Steps taken; ``available`` is the cost that all proposals together would have saved."""
+    """Steps taken; ``available`` is the cost that the largest saving of every output together would have saved."""
 
     steps: tuple[CodeStep, ...]
     available: float
@@ -30,21 +42,17 @@ class Saved:
 
 
 def save_cost(pricing: Pricing, wanted: float, price: float, rules: ProposalRules, events: Tensor, seed: int) -> Saved:
-    """Change the codes of ``pricing.state`` in place so that ``wanted`` units of modelled cost are saved, or what
-    proposals at ``price`` (loss per unit of cost) can save."""
+    """Change the codes of ``pricing.state`` in place so that about ``wanted`` units of modelled cost are saved at the
+    least modelled loss, or what proposals at ``price`` (loss per unit of cost) can save."""
     rows = pricing.rows()
-    best: dict[tuple[str, int], Proposal] = {}
+    menus: dict[tuple[str, int], list[Proposal]] = defaultdict(list)
     for proposal in pricing.proposals(rows, price, rules, events, seed):
-        key = proposal.layer, proposal.row
-        if proposal.cost < 0 and (key not in best or _worth(proposal, price) < _worth(best[key], price)):
-            best[key] = proposal
-    order = sorted(best.values(), key=lambda p: (p.loss / -p.cost, p.layer, p.row))
+        if proposal.cost < 0:
+            menus[proposal.layer, proposal.row].append(proposal)
     codes = copy_codes(pricing.state.codes)
     steps: list[CodeStep] = []
-    saved = 0.0
-    for proposal in order:
-        if saved >= wanted:
-            break
+    # what pays best goes first: a proposal that an earlier one has made useless is left out
+    for proposal in sorted(choose(list(menus.values()), wanted), key=lambda p: (p.loss / -p.cost, p.layer, p.row)):
         own = codes[proposal.layer]
         change = proposal.change(own)
         cost = pricing.cost_change(change, rows, codes)
@@ -54,11 +62,38 @@ def save_cost(pricing: Pricing, wanted: float, price: float, rules: ProposalRule
         moved = tuple((at, int(old[at]), code) for at, code in proposal.steps)
         own.weight[change.row] = change.weight
         own.bias[change.row] = change.bias
-        saved -= cost
         steps.append(CodeStep(proposal.layer, proposal.row, moved, proposal.loss, cost))
     pricing.state.assign(codes)
-    return Saved(tuple(steps), -sum(proposal.cost for proposal in best.values()))
+    return Saved(tuple(steps), sum(_largest(menu) for menu in menus.values()))
 
 
-def _worth(proposal: Proposal, price: float) -> float:
-    return proposal.loss + price * proposal.cost
+def choose(menus: Sequence[Sequence[Proposal]], wanted: float) -> list[Proposal]:
+    """At most one proposal of every menu, together saving ``wanted`` units of cost at the least loss; the largest
+    saving of every menu where that is not enough. Every proposal saves something."""
+    most = [_largest(menu) for menu in menus]
+    spare = sum(most) - wanted
+    if not menus or wanted <= 0:
+        return []
+    if spare <= 0:
+        return [min(menu, key=lambda p: (p.cost, p.loss)) for menu in menus]
+    unit = _UNITS / wanted
+    problem = Problem(
+        tuple(
+            _menu(str(number), menu, unit, least) for number, (menu, least) in enumerate(zip(menus, most, strict=True))
+        )
+    )
+    plan = solve(problem, Budget(lut=math.ceil(unit * spare)), time_limit_s=_TIME_LIMIT_S)
+    return [option.payload["proposal"] for option in plan.options.values() if option.payload]
+
+
+def _menu(name: str, menu: Sequence[Proposal], unit: float, most: float) -> LayerMenu:
+    """What is left of the menu's largest saving, ``most``, as the cost of each option."""
+    moves = [
+        Option("move", each.loss, CostVector(lut=unit * (most + each.cost)), payload={"proposal": each})
+        for each in menu
+    ]
+    return LayerMenu(name, (Option("stay", 0.0, CostVector(lut=unit * most)), *moves))
+
+
+def _largest(menu: Sequence[Proposal]) -> float:
+    return max(-proposal.cost for proposal in menu)

@@ -1,0 +1,69 @@
+"""Which outputs change in a round: the least loss that saves enough, against all choices there are."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from trigger_prune.prune.refine.proposals import Proposal
+from trigger_prune.prune.refine.saving import choose
+
+
+def proposal(row, loss, cost):
+    return Proposal("dense", row, ((0, 1),), loss, cost)
+
+
+def random_menus(seed):
+    draws = np.random.default_rng(seed)
+    return [
+        [
+            proposal(row, float(draws.exponential(1e-4)), -float(draws.uniform(0.3, 30)))
+            for _ in range(draws.integers(1, 4))
+        ]
+        for row in range(draws.integers(1, 7))
+    ]
+
+
+def every_choice(menus):
+    for picked in itertools.product(*((None, *menu) for menu in menus)):
+        taken = [each for each in picked if each is not None]
+        yield sum(each.loss for each in taken), -sum(each.cost for each in taken)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_no_other_choice_saves_as_much_at_less_loss(seed):
+    menus = random_menus(seed)
+    available = sum(max(-each.cost for each in menu) for menu in menus)
+    wanted = float(np.random.default_rng(1000 + seed).uniform(0.05, 0.95)) * available
+    chosen = choose(menus, wanted)
+    rows = [each.row for each in chosen]
+    assert len(set(rows)) == len(rows)
+    saved = -sum(each.cost for each in chosen)
+    assert saved >= wanted * (1 - 2e-5)
+    least = min(loss for loss, saving in every_choice(menus) if saving >= wanted)
+    assert sum(each.loss for each in chosen) <= least * 1.001
+
+
+def test_the_best_loss_per_saved_cost_is_not_taken_where_another_one_is_enough():
+    """To take what pays best until enough is saved would change the first and the last output for 12 units."""
+    menus = [[proposal(0, 1.0, -10.0)], [proposal(1, 5.0, -20.0)], [proposal(2, 2.0, -12.0)]]
+    assert [each.row for each in choose(menus, 22.0)] == [0, 2]
+    assert [each.row for each in choose(menus, 20.5)] == [0, 2]
+    assert [each.row for each in choose(menus, 13.0)] == [0, 2]
+    assert [each.row for each in choose(menus, 12.0)] == [2]
+
+
+def test_of_one_output_the_change_that_is_needed():
+    menus = [[proposal(0, 1.0, -1.0), proposal(0, 6.0, -9.0)], [proposal(1, 2.0, -8.0)]]
+    assert [(each.row, each.cost) for each in choose(menus, 0.5)] == [(0, -1.0)]
+    assert [(each.row, each.cost) for each in choose(menus, 8.5)] == [(0, -1.0), (1, -8.0)]
+    assert [(each.row, each.cost) for each in choose(menus, 9.5)] == [(0, -9.0), (1, -8.0)]
+
+
+def test_more_than_there_is_takes_all_and_nothing_wanted_takes_nothing():
+    menus = [[proposal(0, 1.0, -1.0), proposal(0, 6.0, -9.0)], [proposal(1, 2.0, -8.0)]]
+    for wanted in (17.0, 100.0):
+        assert sorted(each.cost for each in choose(menus, wanted)) == [-9.0, -8.0]
+    assert choose(menus, 0.0) == [] and choose([], 3.0) == []
