@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +10,14 @@ import pytest
 from test_solver_loop import BiasedCost, inputs_for, trained  # noqa: F401
 from torch import fx
 
+from trigger_prune.config.refine_section import RefineConfig
 from trigger_prune.prune.budget import front as front_module
 from trigger_prune.prune.budget.front import budget_front
 from trigger_prune.prune.budget.loop import learned_scale
 from trigger_prune.prune.trial import PruneTrial
+from trigger_prune.quantize.describe import describe_network
+from trigger_prune.quantize.state import load_network_state
+from trigger_prune.structure.shrink.quantised import shrink_network
 from trigger_prune.target import Budget
 
 
@@ -80,6 +85,35 @@ def test_a_killed_front_goes_on_where_it_was(trained: fx.GraphModule, tmp_path: 
     resumed = budget_front(trained, inputs_for(cost, Budget()), budgets, scratch=tmp_path)
     assert len(cost.calls) == len(whole.trials) - 2
     assert [entry.trial for entry in resumed.trials] == [entry.trial for entry in whole.trials]
+
+
+def test_every_budget_is_refined_into(trained: fx.GraphModule) -> None:  # noqa: F811
+    """More weights of fewer digits: the solver prunes to more than the budget, and no trial of it is within."""
+    budgets = [Budget(lut=900), Budget(lut=2000)]
+    refine = RefineConfig(enabled=True, headroom=1.5, rounds=20, fine_tune_epochs=1, saving_per_round=0.08)
+    told: list[PruneTrial] = []
+    cost = BiasedCost(lut=1.2)
+    front = budget_front(trained, inputs_for(cost, Budget()), budgets, refine=refine, on_trial=told.append)
+    trials = [entry.trial for entry in front.trials]
+    assert len(cost.calls) == len(told) == len(trials)
+    assert [(a.cost, a.meets_budget) for a in told] == [(b.cost, b.meets_budget) for b in trials]
+    for point, above in zip(front.points, (1350, 3000), strict=True):
+        best = trials[point.trial]
+        assert best.phase == "refine" and best.chosen and 0.85 * point.budget.lut < best.cost.lut <= point.budget.lut
+        assert any(trial.phase == "final" and point.budget.lut < trial.cost.lut <= above for trial in trials)
+    carrier = copy.deepcopy(front.network)
+    for entry in front.trials:
+        load_network_state(carrier, entry.state)
+        built = describe_network(shrink_network(carrier).network)
+        assert entry.trial.cost.content_hash == built.content_hash()
+
+
+def test_a_budget_that_refinement_does_not_reach_keeps_its_trials_and_says_so(trained: fx.GraphModule) -> None:  # noqa: F811
+    refine = RefineConfig(enabled=True, headroom=3.0, rounds=1, fine_tune_epochs=0, saving_per_round=0.01)
+    front = budget_front(trained, inputs_for(BiasedCost(), Budget()), [Budget(lut=700)], refine=refine)
+    (point,) = front.points
+    assert point.trial is None and "lut" in point.error
+    assert front.trials and not any(entry.trial.meets_budget for entry in front.trials)
 
 
 def test_what_was_learned_is_the_product_of_all_corrections() -> None:

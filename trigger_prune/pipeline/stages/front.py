@@ -97,6 +97,7 @@ def _compute(context: StageContext) -> tuple[list[FrontRow], Front, Path]:
             setup.network,
             inputs,
             [budget for budget, _, _ in wanted],
+            refine=config.refine,
             scratch=context.scratch / "budgets",
             on_epoch=advance,
             on_trial=setup.report,
@@ -178,7 +179,18 @@ FRONT: Stage[Any] = Stage(
     name="front",
     title="the best network for every budget",
     inputs=("load", "teacher", "train", "quantize", "sensitivity"),
-    config_keys=(*MODEL_KEYS, *TRAIN_KEYS, *GOAL_KEYS, "project", "prune", "budget", "front", "target", *COST_KEYS),
+    config_keys=(
+        *MODEL_KEYS,
+        *TRAIN_KEYS,
+        *GOAL_KEYS,
+        "project",
+        "prune",
+        "refine",
+        "budget",
+        "front",
+        "target",
+        *COST_KEYS,
+    ),
     limit_keys=COST_LIMITS,
     compute=_compute,
     save=_save,
@@ -186,7 +198,7 @@ FRONT: Stage[Any] = Stage(
     publish=lambda folder, out: [copy_atomically(folder / FOLDER, out / FOLDER)],
     files=model_files,
     tools=("torch", "alkaid", "pyosys", "onnx", "qonnx", "hls4ml"),
-    version=3,
+    version=4,
 )
 
 FRONT_STAGES: tuple[Stage[Any], ...] = (LOAD, TEACHER, TRAIN, QUANTIZE, SENSITIVITY, FRONT)

@@ -24,8 +24,7 @@ from trigger_prune.pipeline.stages.training import (
 from trigger_prune.prune.inputs import DroppedInput
 from trigger_prune.prune.laid_out import shrink_laid_out
 from trigger_prune.prune.measured import PruneResult
-from trigger_prune.prune.refine.after_pruning import refine_result
-from trigger_prune.prune.refine.to_budget import refine_to_budget, widened
+from trigger_prune.prune.refine.to_budget import pruning_budget, refine_behind
 from trigger_prune.prune.start import prune
 from trigger_prune.prune.trial import FailedTrial, PruneTrial
 from trigger_prune.prune.trial_files import TRIALS, save_trials
@@ -70,9 +69,8 @@ class Deployment:
 def _compute_prune(context: StageContext) -> Any:
     setup = prune_setup(context)
     config = context.config
-    beyond = config.refine.enabled and config.refine.headroom > 1
     budget = setup.inputs.budget
-    inputs = replace(setup.inputs, budget=widened(budget, config.refine.headroom)) if beyond else setup.inputs
+    inputs = replace(setup.inputs, budget=pruning_budget(budget, config.refine))
 
     def report(trial: PruneTrial) -> None:
         setup.report(replace(trial, meets_budget=trial.cost.meets(budget)))
@@ -90,8 +88,7 @@ def _compute_prune(context: StageContext) -> Any:
         )
     if config.refine.enabled:
         with context.progress.track(config.refine.rounds + 1, "refinement") as tracker:
-            refined = refine_to_budget if beyond else refine_result
-            result = refined(
+            result = refine_behind(
                 result,
                 setup.inputs,
                 config.refine,

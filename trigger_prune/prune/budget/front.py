@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor, fx
 
+from trigger_prune.config.refine_section import RefineConfig
 from trigger_prune.errors import AwaitingReportsError, BudgetError
 from trigger_prune.prune.budget.loop import SolverInputs, learned_scale, solve_to_budget
 from trigger_prune.prune.loop import FAR_BELOW
 from trigger_prune.prune.measured import OnEpoch, fill
+from trigger_prune.prune.refine.to_budget import pruning_budget, refine_behind
 from trigger_prune.prune.steps import join_waiting
 from trigger_prune.prune.trial import PruneTrial
 from trigger_prune.target import Budget
@@ -48,6 +51,7 @@ def budget_front(
     inputs: SolverInputs,
     budgets: Sequence[Budget],
     *,
+    refine: RefineConfig | None = None,
     scratch: Path | None = None,
     on_epoch: OnEpoch = None,
     on_trial: Callable[[PruneTrial], None] | None = None,
@@ -57,7 +61,8 @@ def budget_front(
 
     Wide budgets come first. What their reports teach holds for the next ones, so only the first budget needs a search
     round; a budget that a network trained for a wider one meets without leaving much of it unused trains nothing, and
-    none that the best network for a wider one meets.
+    none that the best network for a wider one meets. Behind the solver's loop of a budget comes the refinement that
+    ``refine`` asks for.
     scratch   folder for resuming: one folder per budget
     A budget that cannot be met gets the error's text, the others go on.
     Raises AwaitingReportsError, for all budgets together, while designs wait for reports from another machine.
@@ -66,6 +71,7 @@ def budget_front(
     errors: dict[Budget, str] = {}
     waiting: list[AwaitingReportsError] = []
     known = dict(inputs.known)
+    refining = refine or RefineConfig()
     carrier = network
     done: list[Budget] = []
     for budget in sorted(set(budgets), key=_width, reverse=True):
@@ -73,22 +79,26 @@ def budget_front(
             on_budget(budget)
         if _served(pool, budget, done):
             continue
-        loop = replace(inputs.loop, budget=budget)
-        folder = None if scratch is None else scratch / _name(budget)
+        loop = replace(inputs.loop, budget=pruning_budget(budget, refining))
+        folder = None if scratch is None else scratch / _name(loop.budget)
+        report = None if on_trial is None else partial(_report, on_trial, budget)
+        result = None
         try:
             solver = replace(inputs, loop=loop, known=known)
-            result = solve_to_budget(network, solver, scratch=folder, on_epoch=on_epoch, on_trial=on_trial)
+            result = solve_to_budget(network, solver, scratch=folder, on_epoch=on_epoch, on_trial=report)
+            known = learned_scale(result.trials, known)
+            result = refine_behind(result, replace(loop, budget=budget), refining, on_trial=report)
+            done.append(budget)
         except BudgetError as error:
             errors[budget] = str(error)
-            continue
         except AwaitingReportsError as error:
             waiting.append(error)
+        if result is None:
             continue
-        done.append(budget)
-        known = learned_scale(result.trials, known)
         carrier = result.network
         for trial, state in zip(result.trials, result.networks, strict=True):
-            pool.append(FrontTrial(replace(trial, round=len(pool) + 1, chosen=False), state))
+            meets = trial.cost.meets(budget)
+            pool.append(FrontTrial(replace(trial, round=len(pool) + 1, chosen=False, meets_budget=meets), state))
     if waiting:
         raise join_waiting(waiting)
     points = []
@@ -100,6 +110,11 @@ def budget_front(
         replace(entry, trial=replace(entry.trial, chosen=number in chosen)) for number, entry in enumerate(pool)
     )
     return Front(tuple(points), trials, carrier)
+
+
+def _report(on_trial: Callable[[PruneTrial], None], budget: Budget, trial: PruneTrial) -> None:
+    """A trial whose loop may have had a wider budget."""
+    on_trial(replace(trial, meets_budget=trial.cost.meets(budget)))
 
 
 def _width(budget: Budget) -> tuple[float, ...]:

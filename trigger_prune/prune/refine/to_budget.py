@@ -12,7 +12,12 @@ from torch import fx
 from trigger_prune.config.refine_section import RefineConfig
 from trigger_prune.errors import ConfigError
 from trigger_prune.prune.measured import LoopInputs, PruneResult, estimated_fill, fill, measure, unmet
-from trigger_prune.prune.refine.after_pruning import point_history, refine_settings, require_fixed_point
+from trigger_prune.prune.refine.after_pruning import (
+    point_history,
+    refine_result,
+    refine_settings,
+    require_fixed_point,
+)
 from trigger_prune.prune.refine.measure import alkaid_cost
 from trigger_prune.prune.refine.part import refine_to_part
 from trigger_prune.prune.refine.steps import FrontPoint
@@ -41,6 +46,29 @@ def widened(budget: Budget, headroom: float) -> Budget:
         )
     wide = {name: math.ceil(headroom * value) for name in ("lut", "ff") if (value := getattr(budget, name)) is not None}
     return replace(budget, **wide)
+
+
+def pruning_budget(budget: Budget, config: RefineConfig) -> Budget:
+    """The budget of the pruning in front of a refinement. Raises ConfigError as ``widened``."""
+    return widened(budget, config.headroom) if config.enabled and config.headroom > 1 else budget
+
+
+def refine_behind(
+    result: PruneResult,
+    inputs: LoopInputs,
+    config: RefineConfig,
+    *,
+    on_point: Callable[[FrontPoint], None] | None = None,
+    on_trial: Callable[[PruneTrial], None] | None = None,
+) -> PruneResult:
+    """``result``, pruned to ``pruning_budget``, after the refinement that ``config`` asks for.
+
+    Raises what ``refine_result`` and ``refine_to_budget`` raise.
+    """
+    if not config.enabled:
+        return result
+    refine = refine_to_budget if config.headroom > 1 else refine_result
+    return refine(result, inputs, config, on_point=on_point, on_trial=on_trial)
 
 
 def refine_to_budget(
