@@ -95,8 +95,8 @@ def test_a_front_has_the_best_model_for_every_budget(project: Path) -> None:
     assert points[0]["validation_merit"] <= points[1]["validation_merit"]
     assert (front / "front.svg").read_text().lstrip().startswith("<?xml")
     # what the project says about refinement holds for a front, too
-    settings = ("refine.enabled=true", "refine.headroom=1.4", "refine.fine_tune_epochs=1", "refine.saving_per_round=0.1")
-    call("budget", str(project), "--lut", "900", *(word for each in settings for word in ("--set", each)))
+    settings = ("enabled=true", "headroom=1.4", "fine_tune_epochs=1", "saving_per_round=0.1")
+    call("budget", str(project), "--lut", "900", *(word for each in settings for word in ("--set", f"refine.{each}")))
     (point,) = json.loads((front / "front.json").read_text())
     with (front / "trials.csv").open() as stream:
         phases = {int(row["round"]): row["phase"] for row in csv.DictReader(stream)}
