@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from trigger_prune.errors import CostError, ToolError
 from trigger_prune.synthesis.rtl.ports import pack, unpack
 from trigger_prune.synthesis.rtl.tools import Limits, run_tool
-from trigger_prune.synthesis.rtl.verilator_runtime import runtime_objects
+from trigger_prune.synthesis.rtl.verilator_runtime import design_sources, runtime_objects
 from trigger_prune.synthesis.rtl.verilog import RtlProject
 from trigger_prune.synthesis.rtl.yosys import copy_sources
 
@@ -192,7 +192,7 @@ def _build(
         limits=limits,
     )
     (folder / "main.cpp").write_text(_MAIN)
-    generated = sorted((folder / "cpp").glob("*.cpp"))
+    generated = design_sources(folder / "cpp")
     defines = [f"-DIN_WORDS={words[0]}", f"-DOUT_WORDS={words[1]}", *(["-DCLOCKED"] if project.register_ranks else [])]
     include = [f"-I{folder / 'cpp'}", f"-I{tool.root / 'include'}", f"-I{tool.root / 'include' / 'vltstd'}"]
     # Optimising takes longer than it saves for fewer than some million events.

@@ -1,4 +1,4 @@
-"""Verilator's run-time library, compiled once in a process: it is the same for every design."""
+"""What keeps the compilation of Verilator's C++ short: one library for all designs, one file for a small design."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from threading import Lock
 from trigger_prune.synthesis.rtl.tools import Limits, run_tool
 
 RUNTIME_SOURCES = ("verilated", "verilated_threads")
+
+_ONE_FILE_BYTES = 4 << 20
+"""A larger design is compiled file by file, as Verilator split it: the compiler's memory grows with the file."""
 
 _lock = Lock()
 _compiled: dict[tuple[str, ...], tuple[tempfile.TemporaryDirectory[str], list[Path]]] = {}
@@ -36,3 +39,14 @@ def runtime_objects(root: Path, compiler: str, flags: Sequence[str], limits: Lim
             )
             _compiled[key] = (folder, [Path(folder.name) / f"{name}.o" for name in RUNTIME_SOURCES])
         return _compiled[key][1]
+
+
+def design_sources(folder: Path) -> list[Path]:
+    """The C++ that Verilator left in ``folder``, as the files to compile: the headers, which take longer than a small
+    design itself, are read once where one file includes all others (Verilator's own makefile does so, too)."""
+    generated = sorted(folder.glob("*.cpp"))
+    if sum(path.stat().st_size for path in generated) > _ONE_FILE_BYTES:
+        return generated
+    every = folder / "every_file.cc"
+    every.write_text("".join(f'#include "{path.name}"\n' for path in generated))
+    return [every]

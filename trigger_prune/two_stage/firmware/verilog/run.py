@@ -16,7 +16,7 @@ from trigger_prune.errors import ToolError
 from trigger_prune.synthesis.process import log_tail
 from trigger_prune.synthesis.rtl.tools import Limits, run_tool
 from trigger_prune.synthesis.rtl.verilator import find_verilator
-from trigger_prune.synthesis.rtl.verilator_runtime import runtime_objects
+from trigger_prune.synthesis.rtl.verilator_runtime import design_sources, runtime_objects
 from trigger_prune.two_stage.firmware.vectors import FirmwareVectors
 from trigger_prune.two_stage.firmware.verilog.project import VECTORS, write_vectors
 from trigger_prune.two_stage.firmware.verilog.render import COMPILER_FLAGS, TEST, VERILATOR_FLAGS
@@ -99,7 +99,7 @@ def simulate_verilog_firmware(
         flags = [*COMPILER_FLAGS, "-Icpp", f"-I{include}", f"-I{include / 'vltstd'}", "-o", "simulation"]
         library = runtime_objects(tool.root, compiler, COMPILER_FLAGS, limits)
         build += run_tool(
-            [compiler, *flags, TEST, *sorted((work / "cpp").glob("*.cpp")), *library],
+            [compiler, *flags, TEST, *design_sources(work / "cpp"), *library],
             tool=f"{Path(compiler).name} on Verilator's C++",
             folder=work,
             error_lines="error",
