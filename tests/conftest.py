@@ -12,6 +12,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first: a long file at the end would leave the other worker without work."""
+    long = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in long)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def own_report_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """An empty store for the whole run, for child processes too."""
