@@ -23,8 +23,8 @@ def budget_loop(result: Result) -> list[str]:
     names = {
         "uniform": "same sparsity in every layer, magnitude",
         "global": "one global ranking, magnitude",
-        "solver": "**solver**",
-        "digits": "**solver, and refinement into the budget**",
+        "solver": "**solver**, sparsity",
+        "digits": "**solver**, sparsity and digits",
     }
     for method, label in names.items():
         cells = [
@@ -38,7 +38,7 @@ def budget_loop(result: Result) -> list[str]:
     gains = [
         f"{label} {figures[f'{method}_gain_over_{other}_points']:+.2f} ± "
         f"{figures[f'{method}_gain_over_{other}_points_error']:.2f} over {over}"
-        for method, label in (("solver", "solver"), ("digits", "with refinement"))
+        for method, label in (("solver", "sparsity"), ("digits", "sparsity and digits"))
         for other, over in (("uniform", "uniform sparsity"), ("global", "the global ranking"))
     ]
     return [*lines, "", f"Points of accuracy gained, seed by seed: {', '.join(gains)}."]
@@ -133,16 +133,17 @@ def solver(result: Result) -> list[str]:
 _ALLOCATIONS = {
     "uniform": "same sparsity in every layer",
     "global": "one global ranking",
-    "solver": "**solver**",
-    "digits": "**solver, and refinement into the budget**",
+    "solver": "**solver**, sparsity",
+    "digits": "**solver**, sparsity and digits",
 }
 
 
 def equal_lut(result: Result) -> list[str]:
     """The allocations at exactly equal measured LUTs, on seeds of their own, by how long is trained; and 10 000 LUT."""
-    names = ("equal_lut", "equal_lut_equal_epochs", "equal_lut_equal_epochs_seeds_7_8_9", "equal_lut_long")
+    more = [f"equal_lut_equal_epochs_seeds_{seeds}" for seeds in ("7_8_9", "10_11_12")]
+    names = ("equal_lut", "equal_lut_equal_epochs", "equal_lut_long", *more)
     comparisons, ten = [result(name) for name in names], result("budget_loop_10000")
-    blind = comparisons[2]
+    blind = comparisons[-1]
     g = ten["figures"]
     seeds = [key.removeprefix("solver_seconds_seed") for key in g if key.startswith("solver_seconds_seed")]
     first = ", ".join(f"{g[f'solver_first_within_seed{seed}']:.0f}" for seed in seeds)
@@ -150,10 +151,10 @@ def equal_lut(result: Result) -> list[str]:
     return [
         f"At exactly {blind['figures']['at_lut']:.0f} measured LUTs, by interpolation between two budgets. Epochs are "
         "those of the whole loops, search and discarded trainings included, in the order of the second table: same "
-        "sparsity in every layer, one global ranking, solver, solver with refinement into the budget. Gains in points "
-        "of accuracy, over the first and over the second allocation:",
+        "sparsity in every layer, one global ranking, the solver's choice of sparsity, its choice of sparsity and "
+        "digits (`refine`). Gains in points of accuracy, over the first and over the second:",
         "",
-        "| command | seeds | epochs | solver | with refinement |",
+        "| command | seeds | epochs | solver, sparsity | solver, sparsity and digits |",
         "|---|---|---|---|---|",
         *map(_equal_lut_row, comparisons),
         "",
