@@ -1,7 +1,7 @@
 """Solver (alone, and with refinement), uniform sparsity and a global magnitude ranking at equal measured LUTs.
 
     python benchmarks/equal_lut.py [--seeds 4 5 6] [--budgets 4500 5600] [--at 4800] [--jobs 2]
-    python benchmarks/equal_lut.py --equal-epochs [--seeds 7 8 9]   # loops of nearly as many epochs
+    python benchmarks/equal_lut.py --equal-epochs [--seeds 10 11 12]   # loops of nearly as many epochs
     python benchmarks/equal_lut.py --long               # nearly as many again, and twice as long; seeds 7 to 9
 
 Each method's own loop meets two budgets, one on either side (``budget_loop.py`` has the settings, which were chosen on
@@ -12,7 +12,7 @@ The final trainings of ``budget_loop.py`` are equally long, but the loops differ
 solver's comes out with two thirds of the epochs of uniform sparsity. ``--equal-epochs`` lengthens the final trainings
 of the three allocations differently, so that their loops come nearer to each other, search and discarded trainings
 included; how near is among the figures. Its lengths were set by the loops of seeds 4 to 6 after their accuracies were
-seen, and before any loop of seeds 7 to 9 was run. ``--long`` is the same with trainings about twice as long, whose
+seen, and before any loop of seeds 7 to 12 was run. ``--long`` is the same with trainings about twice as long, whose
 lengths, too, were set before.
 """
 
