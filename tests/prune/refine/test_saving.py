@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
+from trigger_prune.prune.refine import saving
 from trigger_prune.prune.refine.proposals import Proposal
 from trigger_prune.prune.refine.saving import choose
 
@@ -44,6 +45,35 @@ def test_no_other_choice_saves_as_much_at_less_loss(seed):
     assert saved >= wanted * (1 - 2e-5)
     least = min(loss for loss, saving in every_choice(menus) if saving >= wanted)
     assert sum(each.loss for each in chosen) <= least * 1.001
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.9])
+@pytest.mark.parametrize("seed", range(4))
+def test_thousands_of_outputs_stay_at_the_lower_bound_that_any_price_proves(seed, share):
+    """Least loss - price x saving, over all menus, plus price x wanted: no choice that saves enough loses less."""
+    menus = [each for part in range(700) for each in random_menus(10_000 * seed + part)]
+    wanted = share * sum(max(-each.cost for each in menu) for menu in menus)
+    chosen = choose(menus, wanted)
+    wanted *= 1 - 2e-5  # the solver counts in whole units
+    assert -sum(each.cost for each in chosen) >= wanted
+    assert len({id(each) for each in chosen}) == len(chosen) <= len(menus)
+    loss = sum(each.loss for each in chosen)
+    prices = np.geomspace(1e-8, 1e-1, 2000)
+    bound = max(
+        price * wanted + sum(min(0.0, *(each.loss + price * each.cost for each in menu)) for menu in menus)
+        for price in prices[:: len(prices) // 400]
+    )
+    assert bound <= loss * (1 + 1e-9) and loss <= bound * 1.01
+
+
+def test_the_menus_that_are_not_in_doubt_are_settled_as_the_exact_choice_settles_them(monkeypatch):
+    for seed in range(40):
+        menus = [menu for part in range(6) for menu in random_menus(500 + 10 * seed + part)]
+        wanted = 0.4 * sum(max(-each.cost for each in menu) for menu in menus)
+        monkeypatch.setattr(saving, "_CORE", 1000)
+        exact = sum(each.loss for each in choose(menus, wanted))
+        monkeypatch.setattr(saving, "_CORE", 8)
+        assert exact * 0.999 <= sum(each.loss for each in choose(menus, wanted)) <= exact * 1.02
 
 
 def test_the_best_loss_per_saved_cost_is_not_taken_where_another_one_is_enough():

@@ -7,6 +7,7 @@ several producers (a residual sum, a concatenation) the tables add, which is exa
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -146,15 +147,22 @@ class Problem:
 
     def order(self) -> tuple[str, ...]:
         """Layer names, producers before their consumers; else in the order of the menus."""
-        producers: dict[str, set[str]] = {menu.name: set() for menu in self.menus}
+        position = {menu.name: number for number, menu in enumerate(self.menus)}
+        missing = dict.fromkeys(position, 0)
+        consumers: dict[str, list[str]] = {name: [] for name in position}
         for edge in self.edges:
-            producers[edge.consumer].add(edge.producer)
-        done: dict[str, None] = {}
-        while len(done) < len(producers):
-            ready = [name for name, needs in producers.items() if name not in done and needs <= done.keys()]
-            if not ready:
-                raise ConfigError(f"the edges form a cycle through {sorted(producers.keys() - done.keys())}")
-            done[ready[0]] = None
+            missing[edge.consumer] += 1
+            consumers[edge.producer].append(edge.consumer)
+        ready = [number for name, number in position.items() if not missing[name]]
+        done: list[str] = []
+        while ready:
+            done.append(self.menus[heapq.heappop(ready)].name)
+            for name in consumers[done[-1]]:
+                missing[name] -= 1
+                if not missing[name]:
+                    heapq.heappush(ready, position[name])
+        if len(done) < len(position):
+            raise ConfigError(f"the edges form a cycle through {sorted(position.keys() - set(done))}")
         return tuple(done)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from trigger_prune.prune.budget.options import CostVector, LayerMenu, Option, Problem
@@ -26,6 +27,11 @@ _UNITS = 1 << 16
 """The wanted saving in the solver's units, whose limits are whole numbers."""
 
 _TIME_LIMIT_S = 10.0
+
+_CORE = 300
+"""Menus that are solved exactly; HiGHS takes tenths of a second for so many."""
+
+_BISECTIONS = 60
 
 
 @dataclass(frozen=True)
@@ -69,21 +75,59 @@ def save_cost(pricing: Pricing, wanted: float, price: float, rules: ProposalRule
 
 def choose(menus: Sequence[Sequence[Proposal]], wanted: float) -> list[Proposal]:
     """At most one proposal of every menu, together saving ``wanted`` units of cost at the least loss; the largest
-    saving of every menu where that is not enough. Every proposal saves something."""
-    most = [_largest(menu) for menu in menus]
-    spare = sum(most) - wanted
+    saving of every menu where that is not enough. Every proposal saves something.
+
+    Of many menus only the ``_CORE`` that a price of the saving leaves in doubt are solved exactly.
+    """
     if not menus or wanted <= 0:
         return []
-    if spare <= 0:
+    if sum(map(_largest, menus)) <= wanted:
         return [min(menu, key=lambda p: (p.cost, p.loss)) for menu in menus]
+    settled, doubtful = _at_a_price(menus, wanted)
+    chosen = [proposal for proposal in settled if proposal is not None]
+    missing = wanted + sum(proposal.cost for proposal in chosen)
+    core = [menus[number] for number in doubtful]
+    most = [_largest(menu) for menu in core]
+    spare = sum(most) - missing
+    if missing <= 0 or spare <= 0:
+        return chosen + ([min(menu, key=lambda p: (p.cost, p.loss)) for menu in core] if missing > 0 else [])
     unit = _UNITS / wanted
-    problem = Problem(
-        tuple(
-            _menu(str(number), menu, unit, least) for number, (menu, least) in enumerate(zip(menus, most, strict=True))
-        )
-    )
-    plan = solve(problem, Budget(lut=math.ceil(unit * spare)), time_limit_s=_TIME_LIMIT_S)
-    return [option.payload["proposal"] for option in plan.options.values() if option.payload]
+    each = enumerate(zip(core, most, strict=True))
+    problem = Problem(tuple(_menu(str(number), menu, unit, largest) for number, (menu, largest) in each))
+    plan = solve(problem, Budget(lut=math.ceil(unit * spare)), method="milp", time_limit_s=_TIME_LIMIT_S)
+    return chosen + [option.payload["proposal"] for option in plan.options.values() if option.payload]
+
+
+def _at_a_price(menus: Sequence[Sequence[Proposal]], wanted: float) -> tuple[list[Proposal | None], NDArray[np.int64]]:
+    """What the menus choose at the least price per saved cost at which they save ``wanted`` together, and the numbers
+    of those whose second choice is nearest to the first: nothing is chosen for them."""
+    width = 1 + max(map(len, menus))
+    loss, saving = np.full((len(menus), width), np.inf), np.zeros((len(menus), width))
+    loss[:, 0] = 0.0
+    for number, menu in enumerate(menus):
+        loss[number, 1 : len(menu) + 1] = [proposal.loss for proposal in menu]
+        saving[number, 1 : len(menu) + 1] = [-proposal.cost for proposal in menu]
+    rows = np.arange(len(menus))
+
+    def saved(price: float) -> float:
+        return float(saving[rows, (loss - price * saving).argmin(axis=1)].sum())
+
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratios = np.unique((loss / saving)[:, 1:])
+    # the steps of what is saved lie at slopes between two options of a menu, all below the largest of those
+    low, high = 0.0, 2.0 * float(ratios[np.isfinite(ratios)].max()) + 1e-300
+    while saved(high) < wanted:
+        low, high = high, 4.0 * high
+    for _ in range(_BISECTIONS):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if saved(middle) < wanted else (low, middle)
+    value = loss - high * saving
+    choice = value.argmin(axis=1)
+    ordered = np.partition(value, 1, axis=1)
+    doubtful = np.sort(np.argsort(ordered[:, 1] - ordered[:, 0], kind="stable")[:_CORE])
+    choice[doubtful] = 0
+    settled = [None if not at else menu[at - 1] for at, menu in zip(choice.tolist(), menus, strict=True)]
+    return settled, doubtful
 
 
 def _menu(name: str, menu: Sequence[Proposal], unit: float, most: float) -> LayerMenu:
