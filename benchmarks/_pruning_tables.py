@@ -23,8 +23,8 @@ def budget_loop(result: Result) -> list[str]:
     names = {
         "uniform": "same sparsity in every layer, magnitude",
         "global": "one global ranking, magnitude",
-        "solver": "**solver**, sparsity",
-        "digits": "**solver**, sparsity and digits",
+        "solver": "**solver**",
+        "digits": "**solver**, and refinement into the budget",
     }
     for method, label in names.items():
         cells = [
@@ -38,7 +38,7 @@ def budget_loop(result: Result) -> list[str]:
     gains = [
         f"{label} {figures[f'{method}_gain_over_{other}_points']:+.2f} ± "
         f"{figures[f'{method}_gain_over_{other}_points_error']:.2f} over {over}"
-        for method, label in (("solver", "sparsity"), ("digits", "sparsity and digits"))
+        for method, label in (("solver", "solver"), ("digits", "with refinement"))
         for other, over in (("uniform", "uniform sparsity"), ("global", "the global ranking"))
     ]
     return [*lines, "", f"Points of accuracy gained, seed by seed: {', '.join(gains)}."]
@@ -133,8 +133,8 @@ def solver(result: Result) -> list[str]:
 _ALLOCATIONS = {
     "uniform": "same sparsity in every layer",
     "global": "one global ranking",
-    "solver": "**solver**, sparsity",
-    "digits": "**solver**, sparsity and digits",
+    "solver": "**solver**",
+    "digits": "**solver**, and refinement into the budget",
 }
 
 
@@ -151,10 +151,10 @@ def equal_lut(result: Result) -> list[str]:
     return [
         f"At exactly {blind['figures']['at_lut']:.0f} measured LUTs, by interpolation between two budgets. Epochs are "
         "those of the whole loops, search and discarded trainings included, in the order of the second table: same "
-        "sparsity in every layer, one global ranking, the solver's choice of sparsity, its choice of sparsity and "
-        "digits (`refine`). Gains in points of accuracy, over the first and over the second:",
+        "sparsity in every layer, one global ranking, solver, solver with refinement into the budget. Gains in points "
+        "of accuracy, over the first and over the second allocation:",
         "",
-        "| command | seeds | epochs | solver, sparsity | solver, sparsity and digits |",
+        "| command | seeds | epochs | solver | with refinement |",
         "|---|---|---|---|---|",
         *map(_equal_lut_row, comparisons),
         "",

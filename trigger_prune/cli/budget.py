@@ -35,8 +35,8 @@ def budget(
     """Find the best network for every pair of a latency and a number of LUTs, in one go.
 
     Training is done once, what a report teaches holds for all budgets, and a network that fits several serves them all.
-    The solver chooses every layer's sparsity (prune.scope=solver), and with section refine the signed digits as well.
-    A stopped run goes on with the same command.
+    The solver chooses every layer's sparsity (prune.scope=solver); section refine holds for every budget. A stopped
+    run goes on with the same command.
     """
     with errors_shown(debug, "stopped; run the same command to resume"):
         from trigger_prune.config.load import load_project

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
+from trigger_prune.errors import BudgetError
 from trigger_prune.prune.refine import saving
 from trigger_prune.prune.refine.proposals import Proposal
 from trigger_prune.prune.refine.saving import choose
@@ -74,6 +75,22 @@ def test_the_menus_that_are_not_in_doubt_are_settled_as_the_exact_choice_settles
         exact = sum(each.loss for each in choose(menus, wanted))
         monkeypatch.setattr(saving, "_CORE", 8)
         assert exact * 0.999 <= sum(each.loss for each in choose(menus, wanted)) <= exact * 1.02
+
+
+def test_a_search_that_ends_without_a_plan_is_not_taken_for_a_saving_that_cannot_be_reached(monkeypatch):
+    """On a slow machine what the price chooses saves enough; callers read a BudgetError as the end of all savings."""
+
+    def none_in_time(*_arguments, **_options):
+        raise BudgetError("no plan within the limits was found in 10 s, nor a proof that there is none")
+
+    monkeypatch.setattr(saving, "solve", none_in_time)
+    for seed in range(30):
+        menus = [menu for part in range(4) for menu in random_menus(900 + 10 * seed + part)]
+        wanted = 0.4 * sum(max(-each.cost for each in menu) for menu in menus)
+        chosen = choose(menus, wanted)
+        assert -sum(each.cost for each in chosen) >= wanted
+        assert len({id(each) for each in chosen}) == len(chosen)
+        assert all(sum(each is other for menu in menus for other in menu) == 1 for each in chosen)
 
 
 def test_the_best_loss_per_saved_cost_is_not_taken_where_another_one_is_enough():

@@ -63,7 +63,7 @@ def budget_front(
     round; a budget that a network trained for a wider one meets without leaving much of it unused trains nothing, and
     none that the best network for a wider one meets. Behind the solver's loop of a budget comes the refinement that
     ``refine`` asks for.
-    scratch   folder for resuming: one folder per budget
+    scratch   folder for resuming: one folder per budget; a refinement that was stopped begins again
     A budget that cannot be met gets the error's text, the others go on.
     Raises AwaitingReportsError, for all budgets together, while designs wait for reports from another machine.
     """

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trigger_prune.errors import BudgetError
 from trigger_prune.prune.budget.options import CostVector, LayerMenu, Option, Problem
 from trigger_prune.prune.budget.solve import solve
 from trigger_prune.prune.refine.codes import copy_codes
@@ -83,8 +84,9 @@ def choose(menus: Sequence[Sequence[Proposal]], wanted: float) -> list[Proposal]
         return []
     if sum(map(_largest, menus)) <= wanted:
         return [min(menu, key=lambda p: (p.cost, p.loss)) for menu in menus]
-    settled, doubtful = _at_a_price(menus, wanted)
-    chosen = [proposal for proposal in settled if proposal is not None]
+    at_price, doubtful = _at_a_price(menus, wanted)
+    open_menus = set(doubtful.tolist())
+    chosen = [each for number, each in enumerate(at_price) if each is not None and number not in open_menus]
     missing = wanted + sum(proposal.cost for proposal in chosen)
     core = [menus[number] for number in doubtful]
     most = [_largest(menu) for menu in core]
@@ -94,13 +96,17 @@ def choose(menus: Sequence[Sequence[Proposal]], wanted: float) -> list[Proposal]
     unit = _UNITS / wanted
     each = enumerate(zip(core, most, strict=True))
     problem = Problem(tuple(_menu(str(number), menu, unit, largest) for number, (menu, largest) in each))
-    plan = solve(problem, Budget(lut=math.ceil(unit * spare)), method="milp", time_limit_s=_TIME_LIMIT_S)
+    try:
+        plan = solve(problem, Budget(lut=math.ceil(unit * spare)), method="milp", time_limit_s=_TIME_LIMIT_S)
+    except BudgetError:
+        # not in time, on a slow machine: what the price chooses saves enough, at a little more loss
+        return [each for each in at_price if each is not None]
     return chosen + [option.payload["proposal"] for option in plan.options.values() if option.payload]
 
 
 def _at_a_price(menus: Sequence[Sequence[Proposal]], wanted: float) -> tuple[list[Proposal | None], NDArray[np.int64]]:
     """What the menus choose at the least price per saved cost at which they save ``wanted`` together, and the numbers
-    of those whose second choice is nearest to the first: nothing is chosen for them."""
+    of those whose second choice is nearest to the first."""
     width = 1 + max(map(len, menus))
     loss, saving = np.full((len(menus), width), np.inf), np.zeros((len(menus), width))
     loss[:, 0] = 0.0
@@ -125,9 +131,8 @@ def _at_a_price(menus: Sequence[Sequence[Proposal]], wanted: float) -> tuple[lis
     choice = value.argmin(axis=1)
     ordered = np.partition(value, 1, axis=1)
     doubtful = np.sort(np.argsort(ordered[:, 1] - ordered[:, 0], kind="stable")[:_CORE])
-    choice[doubtful] = 0
-    settled = [None if not at else menu[at - 1] for at, menu in zip(choice.tolist(), menus, strict=True)]
-    return settled, doubtful
+    at_price = [None if not at else menu[at - 1] for at, menu in zip(choice.tolist(), menus, strict=True)]
+    return at_price, doubtful
 
 
 def _menu(name: str, menu: Sequence[Proposal], unit: float, most: float) -> LayerMenu:
