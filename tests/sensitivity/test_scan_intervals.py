@@ -26,7 +26,8 @@ def judge_of(n, names, objective="accuracy", rankings=(), fraction=0.05, weights
         if objective in ("accuracy", "loss")
         else Objective(objective, Score("head"), (1,), fraction)
     )
-    return Judge("binary", chosen, names, rankings, fraction, ones if weights is None else weights, ones)
+    used = ones if weights is None else weights
+    return Judge("binary", chosen, names, rankings, fraction, used, used)
 
 
 def columns(loss, right=None, scores=None):
@@ -113,12 +114,11 @@ def test_auc_and_efficiency_by_counts_equal_those_by_sorting(step):
         scores, positive, weights, groups = scored(60 + 40 * seed, seed, step)
         fraction = grid_fraction(scores)
         assert (fraction is None) == (step == 0.0) and (step == 0 or 2.0**-fraction >= step)
-        signal, background = weights * positive, weights * ~positive
-        ranked = rank_events(scores, signal, background, fraction)
+        ranked = rank_events(scores, positive, weights, fraction)
         value = area(ranked)
         assert value == pytest.approx(weighted_auc(scores, positive, weights), rel=1e-12)
         truth = auc_influence(scores, positive, weights)
-        found = cluster_error(area_influence(ranked, value, signal, background), groups)
+        found = cluster_error(area_influence(ranked, value, weights), groups)
         assert found == pytest.approx(cluster_error(truth.influence, groups), rel=0.04)  # up to n / (n - 1)
         curve = roc_curve(scores, positive, weights)
         for target in (0.003, 0.02, 0.3, 0.9):
@@ -128,10 +128,9 @@ def test_auc_and_efficiency_by_counts_equal_those_by_sorting(step):
 def test_scores_off_the_expected_grid_are_sorted():
     scores, positive, weights, _ = scored(300, 3, 1 / 16)
     scores[5] += 1 / 64
-    signal, background = weights * positive, weights * ~positive
     expected = weighted_auc(scores, positive, weights)
     for fraction in (4, 40, None):
-        assert area(rank_events(scores, signal, background, fraction)) == pytest.approx(expected, rel=1e-12)
+        assert area(rank_events(scores, positive, weights, fraction)) == pytest.approx(expected, rel=1e-12)
     assert grid_fraction(np.array([0.0, np.nan])) is None
 
 
@@ -156,6 +155,30 @@ def test_resampled_efficiencies_and_aucs_are_those_of_resampled_events(step, fra
     base = figures_of(columns(np.zeros((1, n)), scores=np.zeros((1, 1, n))), judge, resampler, ("auc",), (0,))["auc"]
     linear, _ = found["auc"].resampled(base, resampler)
     assert np.abs(linear[0] - areas).max() < 0.25 * np.std(areas)  # to first order
+
+
+@pytest.mark.parametrize("n", [40, 700])
+@pytest.mark.parametrize("fraction", [0.004, 0.1, 0.95])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_resampled_efficiencies_of_several_networks_with_weights(n, fraction, grouped):
+    """Scores on coarse, fine and no grid and not finite ones side by side; one bin of a fine grid holds no event."""
+    coarse, positive, weights, groups = scored(n, 2, 0.25)
+    fine, free = np.round(np.roll(coarse, 1) * 1000) / 4096 + positive, scored(n, 2, 0.0)[0]
+    scores = np.stack([coarse, fine, np.where(np.arange(n) == 3, np.nan, coarse), free])
+    judge = judge_of(
+        n, ("efficiency",), "efficiency_at_fpr", (Ranking(Score("head"), None, positive),), fraction, weights
+    )
+    resampler = Resampler(n, groups if grouped else None, 80, seed=5)
+    block = columns(np.zeros((4, n)), scores=scores.reshape(1, 4, n))
+    found = figures_of(block, judge, resampler, ("efficiency",), (grid_fraction(coarse),))["efficiency"]
+    counts = resampler.counts if resampler.cluster is None else resampler.counts[resampler.cluster]
+    assert np.isnan(found.values[2]) and np.isnan(found.replicas[2]).all()
+    for v in (0, 1, 3):
+        curve = roc_curve(scores[v], positive, weights)
+        assert found.values[v] == pytest.approx(signal_efficiency_at(curve, fraction), rel=1e-12)
+        for r in range(80):
+            curve = roc_curve(scores[v], positive, weights * counts[:, r])
+            assert found.replicas[v, r] == pytest.approx(signal_efficiency_at(curve, fraction), abs=1e-5)
 
 
 def sequential(right, level, width, n, first=64, seed=0):

@@ -25,6 +25,7 @@ from trigger_prune.errors import DataError
 from trigger_prune.physics.clusters import cluster_index, weight_per_index
 from trigger_prune.physics.intervals import effective_events
 from trigger_prune.sensitivity import rank_figures
+from trigger_prune.sensitivity.efficiency_replicas import Window, resampled_efficiencies, threshold_window
 from trigger_prune.sensitivity.metrics import Columns, Judge, Ranking
 
 REPLICAS = 200
@@ -89,11 +90,6 @@ class Resampler:
         n, n_columns = values.shape
         grouped = torch.zeros((self._clusters_until[n - 1], n_columns), dtype=values.dtype)
         return grouped.index_add_(0, torch.from_numpy(self.cluster[:n]), values)
-
-    def of_rows(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """How often each of the events ``rows`` is drawn, ``(rows, R)``."""
-        found: NDArray[np.float32] = self.counts[rows if self.cluster is None else self.cluster[rows]]
-        return found
 
     def cluster_effective(self, weights: NDArray[np.float64]) -> float:
         """Effective number of collisions behind events of these weights."""
@@ -196,49 +192,31 @@ def _ranked(
     effective = resampler.cluster_effective(background)
     auc, efficiency = np.full(n_variants, np.nan), np.full(n_variants, np.nan)
     influence = np.zeros((n_variants, n), np.float32)
-    windows: dict[int, rank_figures.Window] = {}
+    windows: dict[int, Window] = {}
     for v in range(n_variants):
         if not np.isfinite(scores[v]).all():
             continue
-        events = rank_figures.rank_events(scores[v], signal, background, fraction)
+        events = rank_figures.rank_events(scores[v], positive, physical, fraction)
         if "auc" in names:
             auc[v] = rank_figures.area(events)
-            influence[v] = rank_figures.area_influence(events, auc[v], signal, background)
+            influence[v] = rank_figures.area_influence(events, auc[v], physical)
         if "efficiency" in names:
             efficiency[v] = rank_figures.efficiency_at(events, judge.background_fraction)
-            windows[v] = rank_figures.threshold_window(events, judge.background_fraction, effective)
+            windows[v] = threshold_window(events, judge.background_fraction, effective)
     found: dict[str, Moving] = {}
     if "auc" in names:
         found["auc"] = Moving(auc, torch.from_numpy(influence).t())
     if "efficiency" in names:
-        replicas = _efficiencies(windows, n_variants, resampler, signal, background, judge.background_fraction)
+        replicas = np.full((n_variants, resampler.shape[1]), np.nan)
+        if windows:
+            replicas[list(windows)] = resampled_efficiencies(
+                list(windows.values()),
+                resampler.counts,
+                resampler.cluster,
+                positive,
+                physical,
+                resampler.sums(torch.from_numpy(np.stack([signal, background], axis=1))),
+                judge.background_fraction,
+            )
         found["efficiency"] = Moving(efficiency, replicas=replicas)
     return found
-
-
-def _efficiencies(
-    windows: dict[int, rank_figures.Window],
-    n_variants: int,
-    resampler: Resampler,
-    signal: NDArray[np.float64],
-    background: NDArray[np.float64],
-    fraction: float,
-) -> NDArray[np.float64]:
-    """Efficiency of every variant in every resample, ``(V, R)``; NaN for a variant without window."""
-    columns = np.stack(
-        [signal, background]
-        + [weight * window.surely_above for window in windows.values() for weight in (signal, background)]
-    )
-    sums = resampler.sums(torch.from_numpy(columns.astype(np.float32)).t())
-    replicas = np.full((n_variants, sums.shape[1]), np.nan)
-    for number, (v, window) in enumerate(windows.items()):
-        replicas[v] = rank_figures.resampled_efficiency(
-            window,
-            resampler.of_rows(window.rows),
-            signal,
-            background,
-            (sums[2 + 2 * number], sums[3 + 2 * number]),
-            (sums[0], sums[1]),
-            fraction,
-        )
-    return replicas
