@@ -41,8 +41,8 @@ REFINED = [
 METHODS = {
     "uniform": ["prune.scope=layer", "prune.criterion=magnitude_l1"],
     "global": ["prune.scope=global", "prune.criterion=magnitude_l1"],
-    "solver": ["prune.scope=solver", "prune.criterion=obd_fisher"],
-    "digits": ["prune.scope=solver", "prune.criterion=obd_fisher", *REFINED],
+    "solver": ["prune.scope=solver", "prune.criterion=obs_gauss_newton"],
+    "digits": ["prune.scope=solver", "prune.criterion=obs_gauss_newton", *REFINED],
     "uniform_digits": ["prune.scope=layer", "prune.criterion=magnitude_l1", *REFINED],
     "global_digits": ["prune.scope=global", "prune.criterion=magnitude_l1", *REFINED],
     "learned": ["prune.scope=learned", "learn.epochs=120", "learn.anneal_epochs=50"],

@@ -67,6 +67,7 @@ CRITERIA = (
     "taylor_fisher * wanda",
     "obs",
     UPDATE,
+    "obs_gauss_newton",
 )
 """Left out, as they rank single weights like another one: magnitude_l2, snip (taylor), obd_fisher (taylor_fisher)."""
 

@@ -137,6 +137,15 @@ def test_overrides_win_over_the_file_and_the_last_one_over_the_others(tmp_path: 
     assert config.model.args == {"hidden": [32, 16], "dropout": 0.1, "deep": {"er": 1e-3}}
 
 
+def test_the_solver_has_a_criterion_of_its_own_unless_one_is_given(tmp_path: Path) -> None:
+    write(tmp_path, "project: p\nprune: {scope: layer}\n")
+    assert load_project(tmp_path).config.prune.criterion == "magnitude_l1"
+    assert load_project(tmp_path, ["prune.scope=solver"]).config.prune.criterion == "obs_gauss_newton"
+    assert load_project(tmp_path, ["prune.scope=solver", "prune.criterion=obs"]).config.prune.criterion == "obs"
+    write(tmp_path, "project: p\nprune: {criterion: wanda}\n")
+    assert load_project(tmp_path, ["prune.scope=solver"]).config.prune.criterion == "wanda"
+
+
 @pytest.mark.parametrize("scope", ["solver", "learned"])
 @pytest.mark.parametrize(
     ("given", "names"),

@@ -21,6 +21,7 @@ def test_names() -> None:
     )  # fmt: skip
     assert DATA_NAMES == [
         "activation", "activation_variance", "apoz", "attention", "gradient", "obd", "obd_fisher", "obd_hessian", "obs",
+        "obs_gauss_newton",
         "snip", "taylor", "taylor_fisher", "wanda",
     ]  # fmt: skip
 

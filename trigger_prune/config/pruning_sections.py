@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from trigger_prune.config._section import Fraction, PositiveInt, Section
 
 StructureName = Literal["weight", "block", "n_m", "dsp", "bram", "neuron", "filter", "head", "input", "layer"]
+
+SOLVER_CRITERION = "obs_gauss_newton"
+"""Of scope solver by default: it weighs layers against each other, which takes increases of the loss."""
 
 
 class SensitivityConfig(Section):
@@ -39,10 +42,11 @@ class PruneConfig(Section):
 
     criterion: str = Field(
         default="magnitude_l1",
-        description="Importance of a weight. From the weights: magnitude_l1, magnitude_l2, lamp, random, "
-        "batchnorm_scale. From training events too: gradient, snip, taylor, taylor_fisher, obd, obd_fisher, "
-        "obd_hessian, obs, wanda, apoz, activation, activation_variance, attention. movement watches the fine-tuning. "
-        "`taylor_fisher + 2 wanda` is a weighted average of ranks, `taylor_fisher * wanda` their product.",
+        description="Importance of a weight (scope solver: obs_gauss_newton unless set). From the weights: "
+        "magnitude_l1, magnitude_l2, lamp, random, batchnorm_scale. From training events too: gradient, snip, taylor, "
+        "taylor_fisher, obd, obd_fisher, obd_hessian, obs, obs_gauss_newton, wanda, apoz, activation, "
+        "activation_variance, attention. movement watches the fine-tuning. `taylor_fisher + 2 wanda` is a weighted "
+        "average of ranks, `taylor_fisher * wanda` their product.",
     )
     structure: StructureName = Field(
         default="weight",
@@ -136,6 +140,13 @@ class PruneConfig(Section):
         "rounds have found; its length is what keeps the accuracy. 0 keeps the network of the last round.",
     )
     learning_rate: Annotated[float, Field(gt=0)] = Field(default=4e-3, description="Peak learning rate of fine-tuning.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _criterion_of_scope(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("scope") == "solver":
+            return {"criterion": SOLVER_CRITERION, **values}
+        return values
 
     @model_validator(mode="after")
     def _require_sense(self) -> PruneConfig:

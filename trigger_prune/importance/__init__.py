@@ -10,6 +10,7 @@ from trigger_prune.importance import gradients as gradients
 from trigger_prune.importance import lamp as lamp
 from trigger_prune.importance import magnitude as magnitude
 from trigger_prune.importance import obd as obd
+from trigger_prune.importance import obs_gauss_newton as obs_gauss_newton
 from trigger_prune.importance import obs_score as obs_score
 from trigger_prune.importance import random_score as random_score
 from trigger_prune.importance import wanda as wanda

@@ -139,7 +139,7 @@ def gauss_newton_diagonal(twin: Twin, data: CriterionData) -> dict[str, Tensor]:
     single = vmap(grad(projected), in_dims=(None, 0, 0))
     for part, shares in data.parts(twin.device, events_at_once(twin)):
         with torch.no_grad():
-            roots = _loss_roots(twin.outputs(twin.weights, part.features).flatten(1), data.task)
+            roots = loss_roots(twin.outputs(twin.weights, part.features).flatten(1), data.task)
         for k in range(roots.shape[1]):
             gradients = single(twin.weights, part.features, roots[:, k])
             for name, total in totals.items():
@@ -147,7 +147,7 @@ def gauss_newton_diagonal(twin: Twin, data: CriterionData) -> dict[str, Tensor]:
     return totals
 
 
-def _loss_roots(outputs: Tensor, task: Task) -> Tensor:
+def loss_roots(outputs: Tensor, task: Task) -> Tensor:
     """R ``(n, k, outputs)`` with ``R^T R`` the Hessian of each event's loss by its outputs ``(n, outputs)``."""
     unit = torch.eye(outputs.shape[1], dtype=outputs.dtype, device=outputs.device)
     if task == "classify":

@@ -11,6 +11,8 @@ from trigger_prune.importance.obs_repair import cut
 _INVERSE_VALUES = 2**26
 """Largest total size of the inverse Hessians of a layer's rows (512 MiB): each row has its own once weights go."""
 
+_MORE = 1 + 1e-9
+
 
 class InputBlocks:
     """The inputs of a layer's rows cut into runs of ``size``, each with the bias, and the Hessian of each.
@@ -113,24 +115,50 @@ class BlockRemoval:
                 result[block // self.blocks.count].append((group, 0.5 * float(w @ solved)))
         return result
 
+    def ladder(self) -> Tensor:
+        """Removes every weight, in each block the one of least cost at a time: what each removal added, ``(rows,
+        weights)``, 0 for weights not kept.
+
+        Repairs can make a later weight cheaper than one before it. It then counts a trifle more than that one, so that
+        the order of the entries is that of the removal.
+        """
+        each = torch.arange(len(self._kept))
+        found = torch.zeros_like(self._costs)
+        highest = self._costs.new_zeros(len(self._kept))
+        while bool((left := self._cheapest.isfinite()).any()):
+            blocks, q = each[left], self._where[left]
+            highest[left] = torch.maximum(highest[left] * _MORE, self._cheapest[left])
+            found[blocks, q] = highest[left]
+            self._remove(blocks, q)
+        return self.blocks.joined(found)
+
     def remove_cheapest(self) -> float:
         """Removes the weight of least cost and repairs its block. Returns the cost; there must be a weight left."""
         block = int(self._cheapest.argmin())
-        q = int(self._where[block])
         cost = float(self._cheapest[block])
-        inverse, values = self._inverse[block], self._values[block]
-        column = inverse[:, q].clone()
-        values -= values[q] / column[q] * column
-        inverse -= torch.outer(column, column / column[q])
-        self._kept[block, q] = False
-        values[q] = 0
-        # its place in the matrix is of no more use; 1 keeps the divisions finite
-        inverse[q, q] = 1
-        self._costs[block] = self._costs_of(block)
-        self._cheapest[block], self._where[block] = self._costs[block].min(dim=0)
+        self._remove(slice(block, block + 1), self._where[block : block + 1].clone())
         return cost
 
-    def _costs_of(self, block: int | slice) -> Tensor:
+    def _remove(self, blocks: Tensor | slice, q: Tensor) -> None:
+        """Weight ``q`` of each of these blocks goes, and its block makes up for it."""
+        inverse, values = self._inverse[blocks], self._values[blocks]  # of a slice the places themselves
+        each = torch.arange(len(q))
+        column = inverse[each, :, q]
+        pivot = column[each, q].unsqueeze(1)
+        values -= values[each, q].unsqueeze(1) / pivot * column
+        inverse -= column.unsqueeze(2) * (column / pivot).unsqueeze(1)
+        kept = self._kept[blocks]
+        kept[each, q] = False
+        self._kept[blocks] = kept
+        values[each, q] = 0
+        # its place in the matrix is of no more use; 1 keeps the divisions finite
+        inverse[each, q, q] = 1
+        if isinstance(blocks, Tensor):
+            self._inverse[blocks], self._values[blocks] = inverse, values
+        self._costs[blocks] = self._costs_of(blocks)
+        self._cheapest[blocks], self._where[blocks] = self._costs[blocks].min(dim=1)
+
+    def _costs_of(self, block: Tensor | slice) -> Tensor:
         size = self.blocks.size
         diagonal = self._inverse[block].diagonal(dim1=-2, dim2=-1)[..., :size]
         costs = self._values[block][..., :size].square() / (2 * diagonal)

@@ -13,7 +13,7 @@ from trigger_prune.quantize.describe import describe_network
 from trigger_prune.structure._base import Groups
 from trigger_prune.structure.masks import prunable_layers
 
-LOSS_CRITERIA = ("taylor_fisher", "obd", "obd_fisher", "obd_hessian", "obs")
+LOSS_CRITERIA = ("taylor_fisher", "obd", "obd_fisher", "obd_hessian", "obs", "obs_gauss_newton")
 """Criteria whose scores are comparable from layer to layer: each is an increase of the loss up to one factor."""
 
 LOSS_SCALE = "obd_fisher"
