@@ -134,50 +134,32 @@ def solver(result: Result) -> list[str]:
 _ALLOCATIONS = {
     "uniform": "same sparsity in every layer",
     "global": "one global ranking",
+    "solver_fisher": "solver, by the diagonal Fisher",
     "solver": "**solver**",
     "digits": "**solver**, and refinement into the budget",
 }
 
 
 def equal_lut(result: Result) -> list[str]:
-    """The allocations at exactly equal measured LUTs, on seeds of their own, by how long is trained; and 10 000 LUT."""
-    more = [f"equal_lut_equal_epochs_seeds_{seeds}" for seeds in ("7_8_9", "10_11_12")]
-    names = ("equal_lut", "equal_lut_equal_epochs", "equal_lut_long", *more)
-    comparisons, ten = [result(name) for name in names], result("budget_loop_10000")
-    blind = comparisons[-1]
+    """The allocations at exactly equal measured LUTs, on seeds of their own; and a budget of 10 000 LUT."""
+    comparisons = [result(f"equal_lut_equal_epochs_seeds_{seeds}") for seeds in ("13_14_15",)]
+    ten = result("budget_loop_10000")
     g = ten["figures"]
     seeds = [key.removeprefix("solver_seconds_seed") for key in g if key.startswith("solver_seconds_seed")]
     first = ", ".join(f"{g[f'solver_first_within_seed{seed}']:.0f}" for seed in seeds)
     seconds = ", ".join(f"{g[f'solver_seconds_seed{seed}']:.0f}" for seed in seeds)
+    lines = [
+        f"At exactly {comparisons[0]['figures']['at_lut']:.0f} measured LUTs, by interpolation between two budgets. "
+        "Epochs are those of the whole loops, search and discarded trainings included.",
+    ]
+    for found in comparisons:
+        lines += ["", f"`{found['command']}`:", "", *_equal_lut_rows(found)]
     return [
-        f"At exactly {blind['figures']['at_lut']:.0f} measured LUTs, by interpolation between two budgets. Epochs are "
-        "those of the whole loops, search and discarded trainings included, in the order of the second table: same "
-        "sparsity in every layer, one global ranking, solver, solver with refinement into the budget. Gains in points "
-        "of accuracy, over the first and over the second allocation:",
-        "",
-        "| command | seeds | epochs | solver | with refinement |",
-        "|---|---|---|---|---|",
-        *map(_equal_lut_row, comparisons),
-        "",
-        f"`{blind['command']}`:",
-        "",
-        *_equal_lut_rows(blind),
+        *lines,
         "",
         f"`{ten['command']}`: a budget of {ten['budget_lut']} LUTs, {len(seeds)} seeds: the measured iteration that is "
         f"inside it first is number {first}; the whole stage took {seconds} s.",
     ]
-
-
-def _equal_lut_row(found: dict[str, Any]) -> str:
-    f = found["figures"]
-
-    def gains(method: str) -> str:
-        keys = [f"{method}_gain_over_{other}_accuracy" for other in ("uniform", "global")]
-        return ", ".join(f"{f[key]:+.2f} ± {f[f'{key}_error']:.2f}" for key in keys if key in f)
-
-    epochs = ", ".join(f"{f[f'{name}_epochs_mean']:.0f}" for name in _ALLOCATIONS if f"{name}_epochs_mean" in f)
-    seeds = ", ".join(map(str, found["seeds"]))
-    return f"| `{found['command']}` | {seeds} | {epochs} | {gains('solver')} | {gains('digits')} |"
 
 
 def _equal_lut_rows(found: dict[str, Any]) -> list[str]:

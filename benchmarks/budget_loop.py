@@ -1,9 +1,10 @@
 """The solver against uniform sparsity and one global magnitude ranking, at the same budget of measured LUTs.
 
-Method ``digits`` prunes to 1.4 times the budget by the solver and refines into it, with a final training of 90 epochs
-instead of 150 and 10 epochs in every round of the refinement, which makes more epochs in all; ``uniform_digits`` and
-``global_digits`` do the same behind the two others. Method ``learned`` trains the bits of every weight and activation
-too; alone it writes ``budget_loop_learned.json``.
+Method ``solver`` takes the loss of a weight from criterion ``obs_gauss_newton``, ``solver_fisher`` from the diagonal
+Fisher. Method ``digits`` prunes to 1.4 times the budget by the solver and refines into it, with a final training of 90
+epochs instead of 150 and 10 epochs in every round of the refinement, which makes more epochs in all;
+``uniform_digits`` and ``global_digits`` do the same behind the two others. Method ``learned`` trains the bits of every
+weight and activation too; alone it writes ``budget_loop_learned.json``.
 
     python benchmarks/budget_loop.py [--quick] [--seeds 1 2 3] [--jobs 2]
     python benchmarks/budget_loop.py --lut 10000 --methods solver --jobs 1      # how fast a budget is met
@@ -42,6 +43,7 @@ METHODS = {
     "uniform": ["prune.scope=layer", "prune.criterion=magnitude_l1"],
     "global": ["prune.scope=global", "prune.criterion=magnitude_l1"],
     "solver": ["prune.scope=solver", "prune.criterion=obs_gauss_newton"],
+    "solver_fisher": ["prune.scope=solver", "prune.criterion=obd_fisher"],
     "digits": ["prune.scope=solver", "prune.criterion=obs_gauss_newton", *REFINED],
     "uniform_digits": ["prune.scope=layer", "prune.criterion=magnitude_l1", *REFINED],
     "global_digits": ["prune.scope=global", "prune.criterion=magnitude_l1", *REFINED],

@@ -1,19 +1,19 @@
 """Solver (alone, and with refinement), uniform sparsity and a global magnitude ranking at equal measured LUTs.
 
     python benchmarks/equal_lut.py [--seeds 4 5 6] [--budgets 4500 5600] [--at 4800] [--jobs 2]
-    python benchmarks/equal_lut.py --equal-epochs [--seeds 10 11 12]   # loops of nearly as many epochs
-    python benchmarks/equal_lut.py --long               # nearly as many again, and twice as long; seeds 7 to 9
+    python benchmarks/equal_lut.py --equal-epochs --seeds 13 14 15 --methods uniform global solver
+    python benchmarks/equal_lut.py --long               # nearly as many epochs again, and twice as long; seeds 7 to 9
 
-Each method's own loop meets two budgets, one on either side (``budget_loop.py`` has the settings, which were chosen on
-seeds 1 to 3); accuracy and AUC on test events are read off the straight line in log LUT between the two networks of a
-seed. The differences are paired by seed, which shares the trained network. Finished runs are kept and loaded.
+Each method's own loop meets two budgets, one on either side (``budget_loop.py`` has the methods and their settings);
+accuracy and AUC on test events are read off the straight line in log LUT between the two networks of a seed. The
+differences are paired by seed, which shares the trained network. Finished runs are kept and loaded.
 
 The final trainings of ``budget_loop.py`` are equally long, but the loops differ in how often they repeat them: the
 solver's comes out with two thirds of the epochs of uniform sparsity. ``--equal-epochs`` lengthens the final trainings
 of the three allocations differently, so that their loops come nearer to each other, search and discarded trainings
-included; how near is among the figures. Its lengths were set by the loops of seeds 4 to 6 after their accuracies were
-seen, and before any loop of seeds 7 to 12 was run. ``--long`` is the same with trainings about twice as long, whose
-lengths, too, were set before.
+included; how near is among the figures. Its lengths were set by the loops of seeds 4 to 6 with the solver by the
+diagonal Fisher, after their accuracies were seen, and before any loop of seeds 7 to 15 was run. ``--long`` is the same
+with trainings about twice as long, whose lengths, too, were set before.
 """
 
 from __future__ import annotations
@@ -32,12 +32,13 @@ EQUAL_EPOCHS: dict[str, int | None] = {
     "uniform": 190,
     "global": 260,
     "solver": 240,
+    "solver_fisher": 240,
     "uniform_digits": None,
     "global_digits": None,
     "digits": None,
 }
 """Final epochs of the comparison at nearly equal epochs of the whole loops; None: those of the method."""
-LONG_EPOCHS: dict[str, int | None] = {"uniform": 480, "global": 480, "solver": 400}
+LONG_EPOCHS: dict[str, int | None] = {"uniform": 480, "global": 480, "solver": 400, "solver_fisher": 400}
 """From the loops of seeds 4 to 6: about 1.2, 1.2 and 1.5 final trainings, and 70, 70 and 20 epochs of search."""
 
 
@@ -90,7 +91,7 @@ def main() -> None:
         figures[f"{method}_epochs_mean"] = round(statistics.fmean(every), 1)
         luts[method] = [[found[method, s, lut]["lut"] for lut in options.budgets] for s in seeds]
     pairs = [*itertools.product(("solver", "digits"), ("uniform", "global"))]
-    pairs += [("digits", "uniform_digits"), ("digits", "global_digits")]
+    pairs += [("solver", "solver_fisher"), ("digits", "uniform_digits"), ("digits", "global_digits")]
     for method, other in (pair for pair in pairs if set(pair) <= set(epochs)):
         for name, unit in (("accuracy", 100.0), ("auc", 1.0)):
             gains = [unit * (a - b) for a, b in zip(value[method, name], value[other, name], strict=True)]

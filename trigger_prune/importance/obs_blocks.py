@@ -122,7 +122,7 @@ class BlockRemoval:
         Repairs can make a later weight cheaper than one before it. It then counts a trifle more than that one, so that
         the order of the entries is that of the removal.
         """
-        each = torch.arange(len(self._kept))
+        each = torch.arange(len(self._kept), device=self._kept.device)
         found = torch.zeros_like(self._costs)
         highest = self._costs.new_zeros(len(self._kept))
         while bool((left := self._cheapest.isfinite()).any()):
@@ -142,7 +142,7 @@ class BlockRemoval:
     def _remove(self, blocks: Tensor | slice, q: Tensor) -> None:
         """Weight ``q`` of each of these blocks goes, and its block makes up for it."""
         inverse, values = self._inverse[blocks], self._values[blocks]  # of a slice the places themselves
-        each = torch.arange(len(q))
+        each = torch.arange(len(q), device=q.device)
         column = inverse[each, :, q]
         pivot = column[each, q].unsqueeze(1)
         values -= values[each, q].unsqueeze(1) / pivot * column
