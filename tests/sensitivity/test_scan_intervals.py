@@ -11,6 +11,7 @@ from trigger_prune.physics.bootstrap import bootstrap
 from trigger_prune.physics.intervals import LEVEL_68, LEVEL_95
 from trigger_prune.physics.roc import roc_curve, signal_efficiency_at
 from trigger_prune.physics.scores import Score
+from trigger_prune.sensitivity import efficiency_replicas
 from trigger_prune.sensitivity.intervals import make_looks
 from trigger_prune.sensitivity.judged import Bench
 from trigger_prune.sensitivity.metrics import Columns, Judge, Ranking
@@ -160,8 +161,10 @@ def test_resampled_efficiencies_and_aucs_are_those_of_resampled_events(step, fra
 @pytest.mark.parametrize("n", [40, 700])
 @pytest.mark.parametrize("fraction", [0.004, 0.1, 0.95])
 @pytest.mark.parametrize("grouped", [False, True])
-def test_resampled_efficiencies_of_several_networks_with_weights(n, fraction, grouped):
+@pytest.mark.parametrize("at_once", [1, 5000, 2**24])
+def test_resampled_efficiencies_of_several_networks_with_weights(n, fraction, grouped, at_once, monkeypatch):
     """Scores on coarse, fine and no grid and not finite ones side by side; one bin of a fine grid holds no event."""
+    monkeypatch.setattr(efficiency_replicas, "_VALUES_AT_ONCE", at_once)
     coarse, positive, weights, groups = scored(n, 2, 0.25)
     fine, free = np.round(np.roll(coarse, 1) * 1000) / 4096 + positive, scored(n, 2, 0.0)[0]
     scores = np.stack([coarse, fine, np.where(np.arange(n) == 3, np.nan, coarse), free])

@@ -19,6 +19,8 @@ from scipy.sparse import coo_array
 from trigger_prune.sensitivity.rank_figures import Ranked
 
 _WINDOW_SIGMA = 6.0
+_VALUES_AT_ONCE = 2**24
+"""Operating points times resamples summed at once (128 MiB for signal and background)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +73,30 @@ def resampled_efficiencies(
     positive   bool ``(n,)``, weights float64 ``(n,)``: the signal, and what events count
     totals     ``(2, R)``: weight of all signal and of all background
     """
+    found = np.empty((len(windows), counts.shape[1]))
+    most = max(1, _VALUES_AT_ONCE // counts.shape[1])
+    start = 0
+    while start < len(windows):
+        ends = np.cumsum([window.count for window in windows[start:]])
+        some = windows[start : start + max(1, int(np.searchsorted(ends, most, side="right")))]
+        kept, passing = _summed(some, counts, columns, positive, weights)
+        edges = [0, *ends.tolist()]
+        for number, points in enumerate(slice(*edge) for edge in pairwise(edges[: len(some) + 1])):
+            signal = np.cumsum(kept[points], axis=0, dtype=np.float64)
+            background = np.cumsum(passing[points], axis=0, dtype=np.float64)
+            found[start + number] = _on_the_line(signal, background, fraction * totals[1]) / totals[0]
+        start += len(some)
+    return found
+
+
+def _summed(
+    windows: Sequence[Window],
+    counts: NDArray[np.float32],
+    columns: NDArray[np.int64] | None,
+    positive: NDArray[np.bool_],
+    weights: NDArray[np.float64],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Signal and background that every operating point adds, window after window, ``(points, R)`` each."""
     first = np.cumsum([0] + [window.count for window in windows])
     rows = np.concatenate([window.rows for window in windows])
     points = np.concatenate([window.points + start for window, start in zip(windows, first[:-1], strict=True)])
@@ -80,13 +106,7 @@ def resampled_efficiencies(
     entries = weights[rows].astype(np.float32)
     matrix = coo_array((entries, (points, drawn)), shape=(2 * first[-1], len(counts))).tocsr()
     added = matrix @ counts
-    found = np.empty((len(windows), counts.shape[1]))
-    for number, (start, stop) in enumerate(pairwise(first)):
-        kept, passing = (
-            np.cumsum(added[offset + start : offset + stop], axis=0, dtype=np.float64) for offset in (0, first[-1])
-        )
-        found[number] = _on_the_line(kept, passing, fraction * totals[1]) / totals[0]
-    return found
+    return added[: first[-1]], added[first[-1] :]
 
 
 def _on_the_line(
