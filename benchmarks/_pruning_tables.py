@@ -142,7 +142,7 @@ _ALLOCATIONS = {
 
 def equal_lut(result: Result) -> list[str]:
     """The allocations at exactly equal measured LUTs, on seeds of their own; and a budget of 10 000 LUT."""
-    comparisons = [result(f"equal_lut_equal_epochs_seeds_{seeds}") for seeds in ("13_14_15",)]
+    comparisons = [result(f"equal_lut_equal_epochs_seeds_{seeds}") for seeds in ("10_11_12", "13_14_15")]
     ten = result("budget_loop_10000")
     g = ten["figures"]
     seeds = [key.removeprefix("solver_seconds_seed") for key in g if key.startswith("solver_seconds_seed")]
