@@ -132,8 +132,8 @@ def solver(result: Result) -> list[str]:
 
 
 _ALLOCATIONS = {
-    "uniform": "same sparsity in every layer",
-    "global": "one global ranking",
+    "uniform": "same sparsity in every layer, magnitude",
+    "global": "one global ranking, magnitude",
     "solver_fisher": "solver, by the diagonal Fisher",
     "solver": "**solver**",
     "digits": "**solver**, and refinement into the budget",

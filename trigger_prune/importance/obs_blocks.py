@@ -135,30 +135,37 @@ class BlockRemoval:
     def remove_cheapest(self) -> float:
         """Removes the weight of least cost and repairs its block. Returns the cost; there must be a weight left."""
         block = int(self._cheapest.argmin())
+        q = int(self._where[block])
         cost = float(self._cheapest[block])
-        self._remove(slice(block, block + 1), self._where[block : block + 1].clone())
+        # in place: of many removals most of the time would go into copies
+        inverse, values = self._inverse[block], self._values[block]
+        column = inverse[:, q].clone()
+        values -= values[q] / column[q] * column
+        inverse -= torch.outer(column, column / column[q])
+        self._kept[block, q] = False
+        values[q] = 0
+        # its place in the matrix is of no more use; 1 keeps the divisions finite
+        inverse[q, q] = 1
+        self._costs[block] = self._costs_of(block)
+        self._cheapest[block], self._where[block] = self._costs[block].min(dim=0)
         return cost
 
-    def _remove(self, blocks: Tensor | slice, q: Tensor) -> None:
-        """Weight ``q`` of each of these blocks goes, and its block makes up for it."""
-        inverse, values = self._inverse[blocks], self._values[blocks]  # of a slice the places themselves
+    def _remove(self, blocks: Tensor, q: Tensor) -> None:
+        """What ``remove_cheapest`` does, for weight ``q`` of each of these blocks at once."""
+        inverse, values = self._inverse[blocks], self._values[blocks]
         each = torch.arange(len(q), device=q.device)
         column = inverse[each, :, q]
         pivot = column[each, q].unsqueeze(1)
         values -= values[each, q].unsqueeze(1) / pivot * column
         inverse -= column.unsqueeze(2) * (column / pivot).unsqueeze(1)
-        kept = self._kept[blocks]
-        kept[each, q] = False
-        self._kept[blocks] = kept
         values[each, q] = 0
-        # its place in the matrix is of no more use; 1 keeps the divisions finite
         inverse[each, q, q] = 1
-        if isinstance(blocks, Tensor):
-            self._inverse[blocks], self._values[blocks] = inverse, values
+        self._kept[blocks, q] = False
+        self._inverse[blocks], self._values[blocks] = inverse, values
         self._costs[blocks] = self._costs_of(blocks)
         self._cheapest[blocks], self._where[blocks] = self._costs[blocks].min(dim=1)
 
-    def _costs_of(self, block: Tensor | slice) -> Tensor:
+    def _costs_of(self, block: Tensor | int | slice) -> Tensor:
         size = self.blocks.size
         diagonal = self._inverse[block].diagonal(dim1=-2, dim2=-1)[..., :size]
         costs = self._values[block][..., :size].square() / (2 * diagonal)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx, nn
 
-from trigger_prune.errors import ModelError
 from trigger_prune.importance._base import (
     CriterionData,
     named_weight_layers,
@@ -19,7 +17,8 @@ from trigger_prune.importance._base import (
 )
 from trigger_prune.importance.obs import DAMPING, damp, rows_of, saliencies, second_moments
 from trigger_prune.importance.obs_blocks import InputBlocks
-from trigger_prune.quantize.layers import QuantLinear
+from trigger_prune.importance.observed import units_first
+from trigger_prune.importance.probes import Probed
 from trigger_prune.structure._base import Groups
 from trigger_prune.train.loss import event_losses
 
@@ -85,36 +84,16 @@ def output_fisher(network: nn.Module, layer_names: Sequence[str], data: Criterio
     g is the gradient of one event's loss by the unit's output, before any activation; of a convolution the mean is
     also over positions. On a float64 copy in evaluation mode. Raises ModelError for a layer that is never called.
     """
-    named_weight_layers(network, layer_names)
-    copied = copy.deepcopy(network).eval().double().requires_grad_(False)
-    probes: dict[str, list[Tensor]] = {name: [] for name in layer_names}
-
-    def watch(name: str) -> None:
-        def add_probe(_layer: nn.Module, _inputs: object, output: Tensor) -> Tensor:
-            # zero, and its gradient is that by the output, even where an activation then overwrites the output
-            probes[name].append(torch.zeros_like(output, requires_grad=True))
-            return output + probes[name][-1]
-
-        layers[name].register_forward_hook(add_probe)
-
-    layers = named_weight_layers(copied, layer_names)
-    for name in layers:
-        watch(name)
-    totals = {name: torch.zeros(len(layer.weight)).to(layer.weight) for name, layer in layers.items()}
-    for part, shares in data.parts(next(iter(layers.values())).weight.device):
-        for calls in probes.values():
-            calls.clear()
+    probed = Probed(network, layer_names)
+    totals = {name: torch.zeros(len(layer.weight)).to(layer.weight) for name, layer in probed.layers.items()}
+    for part, shares in data.parts(probed.device):
+        outputs = probed.run(part.features)
         with torch.enable_grad():
-            loss = event_losses(copied(part.features), part.targets, data.task).sum()
-        for name, calls in probes.items():
-            if not calls:
-                raise ModelError(f"layer {name!r} is never called by the network")
-        places = [(name, probe) for name, calls in probes.items() for probe in calls]
-        found = torch.autograd.grad(loss, [probe for _, probe in places], allow_unused=True, materialize_grads=True)
-        for (name, _), gradient in zip(places, found, strict=True):
-            units = gradient.movedim(-1, 1) if isinstance(layers[name], QuantLinear) else gradient
-            squares = units.reshape(*units.shape[:2], -1).square().mean(dim=2)
-            totals[name] += torch.tensordot(shares, squares, dims=1) / len(probes[name])
+            loss = event_losses(outputs, part.targets, data.task).sum()
+        for name, calls in probed.gradients(loss).items():
+            for gradient in calls:
+                squares = units_first(probed.layers[name], gradient).square().mean(dim=2)
+                totals[name] += torch.tensordot(shares, squares, dims=1) / len(calls)
     return totals
 
 

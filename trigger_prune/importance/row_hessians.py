@@ -8,8 +8,7 @@ inside its range.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +17,8 @@ from trigger_prune.errors import ModelError
 from trigger_prune.importance._base import CriterionData, named_weight_layers
 from trigger_prune.importance.obd import loss_roots
 from trigger_prune.importance.obs import row_inputs
-from trigger_prune.quantize.layers import QuantLinear, QuantWeightLayer
+from trigger_prune.importance.observed import units_first
+from trigger_prune.importance.probes import Probed
 
 _HESSIAN_VALUES = 2**27
 """Largest size of the Hessians of a layer's rows (1 GiB)."""
@@ -42,77 +42,19 @@ def row_hessians(network: nn.Module, layer_names: Sequence[str], data: Criterion
                 f"layer {name!r} of {units} units of {width} inputs is too large for a Hessian of every unit",
                 hint="use criterion obs, which has one for the whole layer, or obd_fisher",
             )
-    watched = _Watched(network, layer_names)
+    probed = Probed(network, layer_names)
     widest = max((layer.weight.numel() for layer in layers.values()), default=1)
     totals: dict[str, Tensor] = {}
-    for part, shares in data.parts(watched.device, max(1, _VALUES_AT_ONCE // widest)):
-        outputs = watched.run(part.features)
+    for part, shares in data.parts(probed.device, max(1, _VALUES_AT_ONCE // widest)):
+        outputs = probed.run(part.features)
         roots = loss_roots(outputs.detach().flatten(1), data.task).to(outputs)
-        directions = [root.reshape(outputs.shape) for root in roots.unbind(1)]
-        for name, term in watched.terms(outputs, directions, shares).items():
+        along = [probed.gradients(outputs, root.reshape(outputs.shape)) for root in roots.unbind(1)]
+        for name, layer in probed.layers.items():
+            x = [row_inputs(layer, inputs) for inputs in probed.inputs[name]]
+            up = [[units_first(layer, each) for each in gradients[name]] for gradients in along]
+            term = _single(x[0], up, shares) if _is_single(x) else _several(x, up, shares)
             totals[name] = totals[name] + term if name in totals else term
     return totals
-
-
-class _Watched:
-    """A copy of a network that keeps the inputs of some layers, and can differentiate by their outputs."""
-
-    def __init__(self, network: nn.Module, layer_names: Sequence[str]) -> None:
-        self.network = copy.deepcopy(network).eval().double().requires_grad_(False)
-        self.layers = named_weight_layers(self.network, layer_names)
-        self.inputs: dict[str, list[Tensor]] = {}
-        self.probes: dict[str, list[Tensor]] = {}
-        for name, layer in self.layers.items():
-            layer.register_forward_hook(self._hook(name))
-
-    @property
-    def device(self) -> torch.device:
-        return next(iter(self.layers.values())).weight.device
-
-    def _hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
-        def keep(_layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            self.inputs[name].append(inputs[0].detach())
-            # zero, and its gradient is that by the output, even where an activation then overwrites the output
-            self.probes[name].append(torch.zeros_like(output, requires_grad=True))
-            return output + self.probes[name][-1]
-
-        return keep
-
-    def run(self, features: Tensor) -> Tensor:
-        """Outputs of the network. Raises ModelError for a layer that is never called."""
-        self.inputs = {name: [] for name in self.layers}
-        self.probes = {name: [] for name in self.layers}
-        with torch.enable_grad():
-            outputs: Tensor = self.network(features)
-        for name, calls in self.probes.items():
-            if not calls:
-                raise ModelError(f"layer {name!r} is never called by the network")
-        return outputs
-
-    def terms(self, outputs: Tensor, directions: Sequence[Tensor], shares: Tensor) -> dict[str, Tensor]:
-        """Sum over events of share times ``d d^T``, d the derivative by a unit's weights along each direction."""
-        places = [probe for calls in self.probes.values() for probe in calls]
-        per_direction = [
-            torch.autograd.grad(
-                outputs, places, direction, retain_graph=True, allow_unused=True, materialize_grads=True
-            )
-            for direction in directions
-        ]
-        found = {}
-        start = 0
-        for name, layer in self.layers.items():
-            stop = start + len(self.probes[name])
-            x = [row_inputs(layer, inputs) for inputs in self.inputs[name]]
-            up = [[_units_first(layer, each) for each in of_one[start:stop]] for of_one in per_direction]
-            found[name] = _single(x[0], up, shares) if _is_single(x) else _several(x, up, shares)
-            start = stop
-        return found
-
-
-def _units_first(layer: QuantWeightLayer, gradient: Tensor) -> Tensor:
-    """``(events, units, positions)``."""
-    moved = gradient.movedim(-1, 1) if isinstance(layer, QuantLinear) else gradient
-    return moved.reshape(*moved.shape[:2], -1)
 
 
 def _is_single(x: Sequence[Tensor]) -> bool:

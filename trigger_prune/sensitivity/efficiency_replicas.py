@@ -55,31 +55,38 @@ def threshold_window(ranked: Ranked, fraction: float, effective_background: floa
     return Window(rows, numbers[ranked.bins[rows] - low], int(occurs.sum()) + 1)
 
 
+@dataclass(frozen=True, eq=False)
+class DrawnEvents:
+    """Events and how often they are drawn.
+
+    counts     ``(collisions, R)``: of each collision in each resample
+    columns    int64 ``(n,)``: the collision of each event; None: each is its own
+    positive   bool ``(n,)``, weights float64 ``(n,)``: the signal, and what events count
+    """
+
+    counts: NDArray[np.float32]
+    columns: NDArray[np.int64] | None
+    positive: NDArray[np.bool_]
+    weights: NDArray[np.float64]
+
+
 def resampled_efficiencies(
-    windows: Sequence[Window],
-    counts: NDArray[np.float32],
-    columns: NDArray[np.int64] | None,
-    positive: NDArray[np.bool_],
-    weights: NDArray[np.float64],
-    totals: NDArray[np.float64],
-    fraction: float,
+    windows: Sequence[Window], events: DrawnEvents, totals: NDArray[np.float64], fraction: float
 ) -> NDArray[np.float64]:
     """Signal efficiency at background efficiency ``fraction``, of every window in every resample: ``(windows, R)``.
 
     It is on the line between neighbouring operating points, as ``rank_figures.efficiency_at`` has it.
 
-    counts     ``(collisions, R)``: how often each collision is drawn
-    columns    int64 ``(n,)``: the collision of each event; None: each is its own
-    positive   bool ``(n,)``, weights float64 ``(n,)``: the signal, and what events count
-    totals     ``(2, R)``: weight of all signal and of all background
+    totals   ``(2, R)``: weight of all signal and of all background
     """
-    found = np.empty((len(windows), counts.shape[1]))
-    most = max(1, _VALUES_AT_ONCE // counts.shape[1])
+    replicas = events.counts.shape[1]
+    found = np.empty((len(windows), replicas))
+    most = max(1, _VALUES_AT_ONCE // replicas)
     start = 0
     while start < len(windows):
         ends = np.cumsum([window.count for window in windows[start:]])
         some = windows[start : start + max(1, int(np.searchsorted(ends, most, side="right")))]
-        kept, passing = _summed(some, counts, columns, positive, weights)
+        kept, passing = _summed(some, events)
         edges = [0, *ends.tolist()]
         for number, points in enumerate(slice(*edge) for edge in pairwise(edges[: len(some) + 1])):
             signal = np.cumsum(kept[points], axis=0, dtype=np.float64)
@@ -89,23 +96,17 @@ def resampled_efficiencies(
     return found
 
 
-def _summed(
-    windows: Sequence[Window],
-    counts: NDArray[np.float32],
-    columns: NDArray[np.int64] | None,
-    positive: NDArray[np.bool_],
-    weights: NDArray[np.float64],
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _summed(windows: Sequence[Window], events: DrawnEvents) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Signal and background that every operating point adds, window after window, ``(points, R)`` each."""
     first = np.cumsum([0] + [window.count for window in windows])
     rows = np.concatenate([window.rows for window in windows])
     points = np.concatenate([window.points + start for window, start in zip(windows, first[:-1], strict=True)])
     # background points stand behind all signal points
-    points += np.where(positive[rows], 0, first[-1])
-    drawn = rows if columns is None else columns[rows]
-    entries = weights[rows].astype(np.float32)
-    matrix = coo_array((entries, (points, drawn)), shape=(2 * first[-1], len(counts))).tocsr()
-    added = matrix @ counts
+    points += np.where(events.positive[rows], 0, first[-1])
+    drawn = rows if events.columns is None else events.columns[rows]
+    entries = events.weights[rows].astype(np.float32)
+    matrix = coo_array((entries, (points, drawn)), shape=(2 * first[-1], len(events.counts))).tocsr()
+    added = matrix @ events.counts
     return added[: first[-1]], added[first[-1] :]
 
 

@@ -25,7 +25,7 @@ from trigger_prune.errors import DataError
 from trigger_prune.physics.clusters import cluster_index, weight_per_index
 from trigger_prune.physics.intervals import effective_events
 from trigger_prune.sensitivity import rank_figures
-from trigger_prune.sensitivity.efficiency_replicas import Window, resampled_efficiencies, threshold_window
+from trigger_prune.sensitivity.efficiency_replicas import DrawnEvents, Window, resampled_efficiencies, threshold_window
 from trigger_prune.sensitivity.metrics import Columns, Judge, Ranking
 
 REPLICAS = 200
@@ -211,10 +211,7 @@ def _ranked(
         if windows:
             replicas[list(windows)] = resampled_efficiencies(
                 list(windows.values()),
-                resampler.counts,
-                resampler.cluster,
-                positive,
-                physical,
+                DrawnEvents(resampler.counts, resampler.cluster, positive, physical),
                 resampler.sums(torch.from_numpy(np.stack([signal, background], axis=1))),
                 judge.background_fraction,
             )
